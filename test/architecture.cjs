@@ -29,7 +29,7 @@ const sandboxLine = ['builds', 'journal', 'network', 'wire', 'control'];
 
 /** What the frames between the sandbox and its page contain. */
 const wireTypes =
-  '^src/sandbox/(builds/build|wire/frames|network/(business-profile|channel|events|faults|group)|journal/(content|message-actions|queued-event))\\.ts$';
+  '^src/sandbox/(builds/build|wire/frames|network/(business-profile|channel|events|faults|group|presence)|journal/(content|message-actions|queued-event))\\.ts$';
 
 /**
  * @param {string} folder

@@ -9,7 +9,7 @@ import { NumberChecksPaused, RecipientChecks } from '../sending/recipient-checks
 import type { PagePerson } from '../whatsapp/in-page/page-functions.js';
 import { Refused, type SessionChats } from '../whatsapp/session-chats.js';
 import type { PageContactItem, PageCursor, PageHistoryItem } from '../whatsapp/in-page/page-reads.js';
-import type { ContactResponse, HistoryMessage, NumberResponse } from './chats.dto.js';
+import type { ContactResponse, HistoryMessage, NumberResponse, PresenceResponse } from './chats.dto.js';
 import { GroupOperations } from './group-operations.js';
 import { NumberChecks } from './number-checks.js';
 import {
@@ -25,13 +25,19 @@ import {
   ContactNotFound,
   GroupNotFound,
   NoPicture,
+  NoPresence,
   PageSilent,
   PictureTooLarge,
+  TooManyWatches,
 } from './chat-errors.js';
 import { chatPersonOf, iso } from './chat-persons.js';
+import { toPresence } from './presence-log.js';
 
 /** The maximum size of a picture. WhatsApp's own pictures have about 100 kB. */
 const maxPictureBytes = 1024 * 1024;
+
+/** How many chats an account watches at most at the same time. */
+const maxWatches = 100;
 
 /** Later than every message. */
 const maxCursorTime = 999_999_999_999;
@@ -87,6 +93,8 @@ export class CallDispatcher {
         chats.markRead(await this.find(chats, accountId, chatId)),
       showState: async (chats, { chatId, state }, accountId) =>
         chats.show(await this.find(chats, accountId, chatId), state),
+      presence: async (chats, { chatId, seconds }, accountId) =>
+        this.watch(chats, await this.find(chats, accountId, chatId), seconds),
       updateChat: async (chats, { chatId, changes }, accountId) => {
         if (!(await chats.changeChat(await this.find(chats, accountId, chatId), changes)))
           throw new CannotPin();
@@ -180,6 +188,14 @@ export class CallDispatcher {
   ): Promise<string | null> {
     const [otherId = chatId] = await this.recipients.idsOf(accountId, [chatId]);
     return otherId === chatId ? null : chats.find(otherId);
+  }
+
+  private async watch(chats: SessionChats, chatId: string, seconds: number): Promise<PresenceResponse> {
+    const result = await chats.watch(chatId, seconds * 1000, maxWatches);
+    if (result.outcome === 'unsupported') throw new NoPresence();
+    if (result.outcome === 'too_many') throw new TooManyWatches(maxWatches);
+    const watchedUntil = new Date(Date.now() + seconds * 1000).toISOString();
+    return { ...toPresence(result.presence), watchedUntil };
   }
 
   /** A person whom the page does not know has no name here, if WhatsApp knows the person. */

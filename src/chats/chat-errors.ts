@@ -40,6 +40,29 @@ export class PictureTooLarge extends Problem {
   }
 }
 
+/** This build of WhatsApp Web shows presence in a way that Flotilla does not know. */
+export class NoPresence extends Problem {
+  constructor() {
+    super(
+      502,
+      'chat.no_presence',
+      'This version of WhatsApp Web does not show the presence of a chat as Flotilla knows it. Pin a version that does: docs/whatsapp-web.md.',
+    );
+  }
+}
+
+export class TooManyWatches extends Problem {
+  constructor(max: number) {
+    super(
+      429,
+      'account.too_many_watches',
+      `An account watches at most ${max} chats at the same time. Wait until earlier ones end, or use shorter times.`,
+      undefined,
+      60,
+    );
+  }
+}
+
 export class CannotPin extends Problem {
   constructor() {
     super(409, 'chat.cannot_pin', 'WhatsApp allows only three pinned chats. Unpin another chat first.');

@@ -14,8 +14,10 @@ import {
   HistoryMessage,
   NumberResponse,
   PageListQuery,
+  PresenceResponse,
   ShowStateDto,
   UpdateChatDto,
+  WatchPresenceDto,
 } from './chats.dto.js';
 import { ChatsService } from './chats.service.js';
 import {
@@ -23,10 +25,12 @@ import {
   ChatNotFound,
   ContactNotFound,
   NoPicture,
+  NoPresence,
   NumberInvalid,
   chatProblems,
   PictureTooLarge,
   TooManyNumberChecks,
+  TooManyWatches,
 } from './chat-errors.js';
 import { sendPicture } from './pictures.js';
 
@@ -103,6 +107,24 @@ export class ChatsController {
     @Body() body: ShowStateDto = new ShowStateDto(),
   ): Promise<void> {
     await this.chats.showState(workspaceId, id, chatId, body);
+  }
+
+  /**
+   * Watches a chat for some minutes: who is online, types or records, and when the person was online last, if WhatsApp tells it. Changes
+   * come as the event `account.presence`. Meanwhile the account shows itself as online. Another call sets the time anew. A restart of the
+   * account's browser ends it.
+   */
+  @Allow('sender')
+  @Fails(...chatProblems, ChatNotFound, NoPresence, TooManyWatches)
+  @Post('chats/:chatId/presence')
+  @HttpCode(200)
+  async presence(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', ParseUUIDPipe) id: string,
+    @Param('chatId', ChatIdPipe) chatId: string,
+    @Body() body: WatchPresenceDto = new WatchPresenceDto(),
+  ): Promise<PresenceResponse> {
+    return this.chats.watch(workspaceId, id, chatId, body);
   }
 
   /** Lists the messages of a chat from WhatsApp, the newest first. */

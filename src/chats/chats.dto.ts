@@ -1,4 +1,4 @@
-import { IsBoolean, IsIn, IsOptional, Matches } from 'class-validator';
+import { IsBoolean, IsIn, IsInt, IsOptional, Matches, Max, Min } from 'class-validator';
 import { Person } from '../messages/content.dto.js';
 import { Optional } from '../platform/http/optional.js';
 import { LimitedQuery } from '../platform/http/pagination.js';
@@ -90,4 +90,27 @@ export class UpdateChatDto {
 export class ShowStateDto {
   @IsIn(['typing', 'recording', 'stop'])
   state: 'typing' | 'recording' | 'stop' = 'typing';
+}
+
+export class WatchPresenceDto {
+  /** For how long changes come as the event `account.presence`. */
+  @Optional()
+  @IsInt()
+  @Min(1)
+  @Max(3_600)
+  seconds: number = 300;
+}
+
+export class ChatPresence extends Person {
+  chatId!: string;
+  /** `unknown` until WhatsApp tells it, and for a group in which nobody types. */
+  state!: 'available' | 'unavailable' | 'typing' | 'recording' | 'unknown';
+  /** In a group: who types or records. */
+  participant!: Person | null;
+  /** When the person was online last. Null while the person is online, and if WhatsApp does not tell it. */
+  lastSeenAt!: string | null;
+}
+
+export class PresenceResponse extends ChatPresence {
+  watchedUntil!: string;
 }

@@ -12,8 +12,10 @@ import type {
   HistoryMessage,
   NumberResponse,
   PageListQuery,
+  PresenceResponse,
   ShowStateDto,
   UpdateChatDto,
+  WatchPresenceDto,
 } from './chats.dto.js';
 import { NumberInvalid } from './chat-errors.js';
 
@@ -104,6 +106,16 @@ export class ChatsService {
   /** @throws ChatNotFound */
   showState(workspaceId: string, accountId: string, chatId: string, { state }: ShowStateDto): Promise<void> {
     return this.session.call(workspaceId, accountId, 'showState', { chatId, state });
+  }
+
+  /** @throws ChatNotFound, NoPresence, TooManyWatches */
+  watch(
+    workspaceId: string,
+    accountId: string,
+    chatId: string,
+    { seconds }: WatchPresenceDto,
+  ): Promise<PresenceResponse> {
+    return this.session.call(workspaceId, accountId, 'presence', { chatId, seconds });
   }
 
   /** @throws ChatNotFound, CannotPin */

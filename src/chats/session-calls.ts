@@ -3,6 +3,7 @@ import type {
   ContactResponse,
   HistoryMessage,
   NumberResponse,
+  PresenceResponse,
   ShowStateDto,
   UpdateChatDto,
 } from './chats.dto.js';
@@ -48,6 +49,7 @@ export interface SessionCalls {
   picture: { ask: { id: string; isGroup: boolean }; answer: { base64: string } };
   markRead: { ask: { chatId: string }; answer: void };
   showState: { ask: { chatId: string } & ShowStateDto; answer: void };
+  presence: { ask: { chatId: string; seconds: number }; answer: PresenceResponse };
   updateChat: { ask: { chatId: string; changes: UpdateChatDto }; answer: void };
   groups: { ask: List; answer: ListPage<GroupSummary> };
   group: { ask: { groupId: string; withInvite: boolean }; answer: GroupResponse };

@@ -4,6 +4,8 @@ import { InternalChatsController } from '../chats/chats.internal.js';
 import { GroupNotices } from '../chats/group-notices.js';
 import { GroupOperations } from '../chats/group-operations.js';
 import { GroupsListener } from '../chats/groups.listener.js';
+import { PresenceListener } from '../chats/presence.listener.js';
+import { PresenceLog } from '../chats/presence-log.js';
 import { CallDispatcher } from '../chats/call-dispatcher.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { StatsSampler } from '../instances/stats-sampler.js';
@@ -62,6 +64,8 @@ import { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
     CallDispatcher,
     GroupNotices,
     GroupsListener,
+    PresenceLog,
+    PresenceListener,
   ],
 })
 export class InstanceModule implements OnApplicationBootstrap {

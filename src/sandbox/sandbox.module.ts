@@ -20,6 +20,7 @@ import { GroupRegistry } from './network/groups.js';
 import { MediaStore } from './network/media.js';
 import { PhoneRegistry } from './network/phones.js';
 import { PictureStore } from './network/pictures.js';
+import { Presences } from './network/presences.js';
 import { Stories } from './network/stories.js';
 import { SandboxLogger, SandboxOptions } from './options.js';
 import { AccountQuestions } from './wire/account-questions.js';
@@ -52,6 +53,7 @@ const network = [
   GroupActions,
   ChannelActions,
   Stories,
+  Presences,
 ];
 const wire = [
   InFlight,

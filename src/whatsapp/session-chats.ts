@@ -12,6 +12,7 @@ import {
   type PageGroupItem,
   readGroup,
 } from './in-page/page-groups.js';
+import { type PageWatchResult, watchPresence } from './in-page/page-presence.js';
 import {
   aliasesOf,
   findChat,
@@ -142,6 +143,11 @@ export class SessionChats {
   /** Marks all messages of a chat as read. Their senders see that. */
   async markRead(chatId: string): Promise<void> {
     await this.change(() => this.client.sendSeen(chatId));
+  }
+
+  /** Watches a chat for a time. @param chatId as {@link find} returns it */
+  watch(chatId: string, ms: number, maxChats: number): Promise<PageWatchResult> {
+    return this.read(() => this.page.evaluate(watchPresence, chatId, ms, maxChats));
   }
 
   /** Shows the chat partner that the account types or records. WhatsApp ends that by itself after 25 s. */

@@ -1,5 +1,6 @@
 import type { BrowserSandbox, Network } from './browser/launch.js';
 import type { WebPage } from './web-page.js';
+import type { PagePresence } from './in-page/page-presence.js';
 import type { PageChange, PageGroupNotice, PageMessage } from './in-page/page-functions.js';
 
 /** Why a session ended without a call of `stop`. */
@@ -69,6 +70,8 @@ export interface SessionEvents {
   message: [message: PageMessage];
   /** Somebody, or this account itself, edited or revoked a message, reacted to it or voted in it. */
   change: [change: PageChange];
+  /** Somebody in a watched chat went online or offline, types or records. */
+  presence: [presence: PagePresence];
   /** Somebody changed a group. */
   group: [notice: PageGroupNotice];
   /** The session has ended without a call of `stop`. Its browser is gone. */

@@ -546,6 +546,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       this.acks.set(event.whatsappId, event.ack);
       this.emit('ack', event);
     } else if (event.kind === 'message') this.emit('message', event.message);
+    else if (event.kind === 'presence') this.emit('presence', event);
     else if (event.kind === 'group') this.emit('group', event);
     else if (event.kind === 'warning') this.options.onWarning(event.text, null);
     else this.emit('change', event);

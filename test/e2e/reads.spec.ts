@@ -362,6 +362,82 @@ describe('GET /accounts/:id/contacts/:contactId', () => {
   });
 });
 
+describe('POST /accounts/:id/chats/:chatId/presence', () => {
+  const watch = (chatId: string, body?: object) => call('POST', `/chats/${chatId}/presence`, body);
+  const act = (phone: string, state: string, to?: string) =>
+    flotilla.sandbox('PUT', `/phones/${phone}/presence`, { state, to });
+  const events = (chatId: string, count: number) =>
+    workspace.events(['account.presence'], count, (data) => data.chatId === chatId);
+
+  it('tells who is online and types, and when the person was online last, while it is watched', async () => {
+    const phone = await friend('Nia', 'are you there?');
+    await act(phone, 'available');
+    const before = Math.floor(Date.now() / 1000) * 1000;
+    const { status, body } = await watch(phone);
+    expect(status).toBe(200);
+    const nia = { chatId: `${phone}@c.us`, phone, lid: lid(phone), participant: null };
+    expect(body).toEqual({ ...nia, state: 'available', lastSeenAt: null, watchedUntil: expect.any(String) });
+    expect(Date.parse(body.watchedUntil)).toBeGreaterThan(Date.now() + 290_000);
+    const states = [];
+    for (const [state, to] of [
+      ['composing', account.phoneNumber],
+      ['paused', account.phoneNumber],
+      ['recording', account.phoneNumber],
+      ['unavailable', undefined],
+    ] as const) {
+      await act(phone, state, to);
+      states.push((await events(nia.chatId, states.length + 1)).at(-1)!.data);
+    }
+    expect(states).toMatchObject([
+      { accountId: account.id, ...nia, state: 'typing', lastSeenAt: null },
+      { state: 'available' },
+      { state: 'recording' },
+      { state: 'unavailable' },
+    ]);
+    expect(Date.parse(states[3].lastSeenAt)).toBeGreaterThanOrEqual(before);
+    // By the hidden number it is the same chat.
+    expect((await watch(lid(phone), { seconds: 1 })).body).toMatchObject({ ...nia, state: 'unavailable' });
+  });
+
+  it('tells no last seen that the person hides, and in a group who types', async () => {
+    const phone = await friend('Oki', 'in private');
+    await flotilla.sandbox('PATCH', `/phones/${phone}`, { hidesLastSeen: true });
+    for (const state of ['available', 'unavailable']) await act(phone, state);
+    expect((await watch(phone)).body).toMatchObject({ state: 'unavailable', lastSeenAt: null });
+    const { body: group } = await call('POST', '/groups', { subject: 'Oki', participants: [phone] });
+    expect((await watch(group.id)).body).toMatchObject({ chatId: group.id, phone: null, state: 'unknown' });
+    await act(phone, 'composing', group.id);
+    const [typing] = await events(group.id, 1);
+    expect(typing!.data).toMatchObject({ state: 'typing', participant: { lid: lid(phone) } });
+  });
+
+  it('ends with its time, and refuses nonsense and strangers', async () => {
+    const phone = await friend('Pia2', 'watched briefly');
+    expect((await watch(phone, { seconds: 1 })).status).toBe(200);
+    const last = await friend('Quin', 'watched longer');
+    expect((await watch(last, { seconds: 60 })).status).toBe(200);
+    const ends = Date.now() + 1_500;
+    await eventually('the first has ended', () => Date.now() > ends);
+    await act(phone, 'available');
+    await act(last, 'available');
+    await events(`${last}@c.us`, 1);
+    const all = await workspace.events(['account.presence'], 1, ({ chatId }) =>
+      [`${phone}@c.us`, `${last}@c.us`].includes(chatId),
+    );
+    expect(all[0]!.data.chatId).toBe(`${last}@c.us`);
+    for (const seconds of [0, 3_601, 'long', 1.5])
+      expect(await watch(last, { seconds })).toMatchObject({
+        status: 400,
+        body: { code: 'validation.failed' },
+      });
+    expect(await watch(await flotilla.newPhone())).toMatchObject({
+      status: 404,
+      body: { code: 'chat.not_found' },
+    });
+    expect((await watch('nonsense')).status).toBe(400);
+  });
+});
+
 describe('profile pictures', () => {
   const fetchPicture = (rest: string) =>
     fetch(`${flotilla.stack.urls.api}/api/v1${path(rest)}`, {
@@ -422,6 +498,7 @@ describe('who may, and when', () => {
   const changes = [
     ['POST', '/chats/6281234567890/read', undefined],
     ['POST', '/chats/6281234567890/state', { state: 'typing' }],
+    ['POST', '/chats/6281234567890/presence', { seconds: 1 }],
     ['PATCH', '/chats/6281234567890', { archived: true }],
   ] as const;
 

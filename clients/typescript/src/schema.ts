@@ -572,9 +572,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists messages, newest first. A page looks at 5,000 messages at most, so it may have fewer than `limit`, or none, although there are
-         *     more: follow `nextCursor` until it is null. Pages of `status` `failed`, `unknown`, `cancelled`, `expired`, `scheduled` and `received`
-         *     are always full.
+         * Lists messages, newest first.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["messages.list"];
@@ -882,6 +880,28 @@ export interface paths {
          * @description Needs a key with the role sender or more, or the admin key.
          */
         post: operations["chats.showState"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/chats/{chatId}/presence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Watches a chat for some minutes: who is online, types or records, and when the person was online last, if WhatsApp tells it. Changes
+         *     come as the event `account.presence`. Meanwhile the account shows itself as online. Another call sets the time anew. A restart of the
+         *     account's browser ends it.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["chats.presence"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1426,8 +1446,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists the queues with their backlog, in the order in which workers serve them. If more than 50,000 messages wait, the numbers of the
-         *     `whatsapp-` queues are usually seconds old, and at most a minute.
+         * Lists the queues with their backlog, in the order in which workers serve them.
          * @description Needs the admin key.
          */
         get: operations["queues.list"];
@@ -1700,6 +1719,7 @@ export interface webhooks {
          *     - `account.cold_paused`: an account writes to no strangers for a while, because WhatsApp has refused messages
          *     - `account.cold_resumed`: the account writes to strangers again
          *     - `account.web_incompatible`: WhatsApp Web has changed: the page of an account lacks what sending needs, and its messages wait
+         *     - `account.presence`: somebody in a watched chat has gone online or offline, types or records
          *     - `message.received`: somebody has written to an account
          *     - `message.sent_elsewhere`: the account's owner has written a message on the phone or another linked device
          *     - `message.scheduled`: a message was accepted for later
@@ -1841,7 +1861,7 @@ export interface components {
         CreateWorkspaceDto: {
             /** @example Acme Ltd */
             name: string;
-            limits?: components["schemas"]["LimitsDto"] | null;
+            limits?: components["schemas"]["LimitsDto"];
         };
         /** @example {} */
         PacingGapsDto: {
@@ -1991,15 +2011,15 @@ export interface components {
          *     }
          */
         UpdateWorkspaceDto: {
-            name?: string | null;
+            name?: string;
             /** @description The pacing settings for all accounts that do not have their own. They replace the old settings as a whole. Null restores the defaults. */
             pacing?: components["schemas"]["PacingDto"] | null;
             /**
              * @description What Flotilla does with an `unknown` message. `hold`: the message waits for a person. `resend`: it is sent again under its WhatsApp id.
-             * @enum {string|null}
+             * @enum {string}
              */
-            unknownPolicy?: "hold" | "resend" | null;
-            limits?: components["schemas"]["LimitsDto"] | null;
+            unknownPolicy?: "hold" | "resend";
+            limits?: components["schemas"]["LimitsDto"];
             /**
              * @description The country of phone numbers that begin with 0 instead of a country code, for example `0812-3456-7890` with `ID`. Null: such
              *     numbers are refused.
@@ -2018,13 +2038,13 @@ export interface components {
              * Format: date-time
              * @description The time when the key expires.
              */
-            expiresAt?: string | null;
+            expiresAt?: string;
             /** @example backend */
             name: string;
             /** @enum {string} */
             role: "owner" | "sender" | "viewer";
             /** @description IP addresses or CIDR ranges that may use the key. */
-            allowedIps?: string[] | null;
+            allowedIps?: string[];
         };
         /**
          * @example {
@@ -2114,7 +2134,7 @@ export interface components {
              * @description How long the old key still works, in seconds. 0 means that it stops at once.
              * @default 0
              */
-            graceSeconds?: number | null;
+            graceSeconds?: number;
         };
         /**
          * @example {
@@ -2132,9 +2152,9 @@ export interface components {
         /** @example {} */
         ReceiveDto: {
             /** @description Stories of contacts. `from` of such a message is `status@broadcast`; `participant` is the person. */
-            stories?: boolean | null;
+            stories?: boolean;
             /** @description Posts of channels that the account follows. `from` of such a message is the channel, which ends in `@newsletter`. */
-            channels?: boolean | null;
+            channels?: boolean;
         };
         /**
          * @example {
@@ -2163,15 +2183,15 @@ export interface components {
             /**
              * @description `live` connects to WhatsApp. `sandbox` connects to the simulated WhatsApp.
              * @default live
-             * @enum {string|null}
+             * @enum {string}
              */
-            environment?: "live" | "sandbox" | null;
-            labels?: string[] | null;
+            environment?: "live" | "sandbox";
+            labels?: string[];
             /** @description The account's own pacing settings. They override those of its workspace, field by field. */
             pacing?: components["schemas"]["PacingDto"] | null;
-            receive?: components["schemas"]["ReceiveDto"] | null;
+            receive?: components["schemas"]["ReceiveDto"];
             /** @description Marks each incoming message as read as soon as it is stored. Its writer sees that. */
-            autoRead?: boolean | null;
+            autoRead?: boolean;
             /**
              * @description The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
              *     them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
@@ -2179,8 +2199,8 @@ export interface components {
              */
             proxyUrl?: string | null;
             /** @description The instance to place the account on. Without it, Flotilla chooses an instance. */
-            instanceId?: string | null;
-            placement?: components["schemas"]["PlacementFiltersDto"] | null;
+            instanceId?: string;
+            placement?: components["schemas"]["PlacementFiltersDto"];
         };
         /**
          * @example {
@@ -2403,28 +2423,28 @@ export interface components {
         };
         /** @example {} */
         UpdateAccountDto: {
-            name?: string | null;
-            labels?: string[] | null;
+            name?: string;
+            labels?: string[];
             /** @description The account's own pacing settings. They replace all earlier ones. Null: the settings of the workspace apply. */
             pacing?: components["schemas"]["PacingDto"] | null;
-            receive?: components["schemas"]["ReceiveDto"] | null;
+            receive?: components["schemas"]["ReceiveDto"];
             /** @description Marks each incoming message as read as soon as it is stored. Its writer sees that. */
-            autoRead?: boolean | null;
+            autoRead?: boolean;
             /** @description The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy. */
             proxyUrl?: string | null;
             /** @description Takes effect the next time that the account is placed. */
-            placement?: components["schemas"]["PlacementFiltersDto"] | null;
+            placement?: components["schemas"]["PlacementFiltersDto"];
         };
         /** @example {} */
         ConnectAccountDto: {
             /**
              * @description How a new account is linked: `qr` by a QR code, `code` by a pairing code that is typed into the phone.
              * @default qr
-             * @enum {string|null}
+             * @enum {string}
              */
-            method?: "code" | "qr" | null;
+            method?: "code" | "qr";
             /** @description The phone's number with country code. Required if `method` is `code`. */
-            phoneNumber?: string | null;
+            phoneNumber?: string;
         };
         /**
          * @example {
@@ -2454,12 +2474,12 @@ export interface components {
         /** @example {} */
         MigrateAccountDto: {
             /** @description The instance to move the account to. Without it, Flotilla chooses the best other instance. */
-            instanceId?: string | null;
+            instanceId?: string;
         };
         /** @example {} */
         SandboxScanDto: {
             /** @description The number of the simulated phone that scans. Without it, the sandbox makes a new phone. */
-            phone?: string | null;
+            phone?: string;
         };
         /**
          * @example {
@@ -2497,51 +2517,17 @@ export interface components {
         };
         /**
          * @example {
-         *       "number": "0812-3456-7890",
-         *       "phone": "+6281234567890"
-         *     }
-         */
-        ContactPhoneDto: {
-            /**
-             * @description As people read it on the card, in any form: a local number, a short number, a number with country code.
-             * @example 0812-3456-7890
-             */
-            number: string;
-            /**
-             * @description The WhatsApp number, with country code, if `number` is not in a form that names it.
-             * @example +6281234567890
-             */
-            phone?: string | null;
-            /** @description `cell`, `home`, `work`, `main`, `fax`, `pager`, `other`, or a text of your own. */
-            label?: string | null;
-        };
-        /**
-         * @example {
-         *       "name": "Siti Rahma",
+         *       "name": "name",
          *       "phone": "+6281234567890",
          *       "organization": "Toko Maju"
          *     }
          */
         ContactDto: {
-            /**
-             * @description Required without `vcard`.
-             * @example Siti Rahma
-             */
-            name?: string | null;
-            /**
-             * @description The only number, or the first. Required without `phones` and `vcard`.
-             * @example +6281234567890
-             */
-            phone?: string | null;
-            /** @description All numbers. */
-            phones?: components["schemas"]["ContactPhoneDto"][] | null;
+            name: string;
+            /** @example +6281234567890 */
+            phone: string;
             /** @example Toko Maju */
-            organization?: string | null;
-            /**
-             * @description The whole card (vCard 2.1, 3.0 or 4.0), which is sent as it is. Leave the other fields out: a field that says something else
-             *     than the card is an error.
-             */
-            vcard?: string | null;
+            organization?: string;
         };
         /**
          * @example {
@@ -2552,34 +2538,31 @@ export interface components {
          */
         MediaSourceDto: {
             /**
-             * @description Flotilla downloads the file from this URL while it accepts the message, as a browser would: it follows five redirects, undoes
-             *     the `Content-Encoding`, and sends a user and password of the URL. The servers must have public addresses.
+             * Format: uri
+             * @description Flotilla downloads the file from this URL while it accepts the message. The server must have a public address and answer
+             *     200 without a redirect.
              * @example https://example.com/invoice.pdf
              */
-            url?: string | null;
+            url?: string;
             /** @description The file itself, as base64. For a file of more than a few megabytes, use `POST /media` and `mediaId`. */
-            data?: string | null;
+            data?: string;
             /**
              * Format: uuid
              * @description The id of a file that was uploaded with `POST /media` or received with a message.
              */
-            mediaId?: string | null;
+            mediaId?: string;
             /**
-             * @description With `data` or `url`: the media type of the file. If the bytes show another type, that type counts. With `mediaId`: its own only.
+             * @description With `data` or `url`: the media type of the file. If the bytes show another type, that type counts.
              * @example application/pdf
              */
-            mimetype?: string | null;
+            mimetype?: string;
             /**
-             * @description With `data` or `url`: the name of the file. The recipient of a document sees it. With `mediaId`: its own only.
+             * @description With `data` or `url`: the name of the file. The recipient of a document sees it.
              * @example invoice.pdf
              */
-            filename?: string | null;
+            filename?: string;
             /** @description The text below an image, a video or a document. */
-            caption?: string | null;
-            /** @description Ignored. The `media` of an answer has it, and may be sent again as it is. The same holds for `sha256` and `error`. */
-            size?: number | null;
-            sha256?: string | null;
-            error?: Record<string, never> | null;
+            caption?: string;
         };
         /**
          * @example {
@@ -2595,9 +2578,9 @@ export interface components {
             /** @example 106.8272 */
             longitude: number;
             /** @example Monas */
-            name?: string | null;
+            name?: string;
             /** @example Gambir, Jakarta */
-            address?: string | null;
+            address?: string;
         };
         /**
          * @example {
@@ -2622,7 +2605,7 @@ export interface components {
              * @description Whether a person may choose several options.
              * @default false
              */
-            multiple?: Record<string, never> | null;
+            multiple?: Record<string, never>;
         };
         /**
          * @example {
@@ -2638,9 +2621,9 @@ export interface components {
              * @description For the type `text`.
              * @example Your parcel is on its way.
              */
-            text?: string | null;
+            text?: string;
             /** @description For the type `contact`: one contact or a list. */
-            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][] | null;
+            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][];
             /**
              * Format: date-time
              * @description Flotilla does not send the message before this time.
@@ -2655,7 +2638,7 @@ export interface components {
              * Format: uuid
              * @description The account that sends. Default: a ready account, preferably the account that last wrote to this recipient.
              */
-            accountId?: string | null;
+            accountId?: string;
             /**
              * @description The recipient: a phone number with country code, or a chat id.
              * @example +6281234567890
@@ -2664,48 +2647,36 @@ export interface components {
             /**
              * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
              * @default text
-             * @enum {string|null}
+             * @enum {string}
              */
-            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice" | null;
+            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice";
             /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
-            media?: components["schemas"]["MediaSourceDto"] | null;
+            media?: components["schemas"]["MediaSourceDto"];
             /** @description For the type `location`. */
-            location?: components["schemas"]["LocationDto"] | null;
+            location?: components["schemas"]["LocationDto"];
             /** @description For the type `poll`. */
-            poll?: components["schemas"]["PollDto"] | null;
+            poll?: components["schemas"]["PollDto"];
             /**
              * Format: uuid
              * @description The id of the message to reply to. It must belong to the same account and the same chat.
              */
-            replyTo?: string | null;
+            replyTo?: string;
             /**
              * @description The persons that the text or the caption mentions: phone numbers or chat ids. The text contains each as `@` and the digits.
              * @example [
              *       "+6281234567890"
              *     ]
              */
-            mentions?: string[] | null;
+            mentions?: string[];
             /**
              * @default normal
-             * @enum {string|null}
+             * @enum {string}
              */
-            priority?: "high" | "normal" | "urgent" | null;
+            priority?: "high" | "normal" | "urgent";
             /** @description Your own data. Flotilla returns it with the message and in every event of the message. */
             metadata?: {
                 [key: string]: unknown;
-            } | null;
-        };
-        /**
-         * @example {
-         *       "from": "audio/mpeg"
-         *     }
-         */
-        MediaConversion: {
-            /**
-             * @description The type that the file had.
-             * @example audio/mpeg
-             */
-            from: string;
+            };
         };
         /**
          * @example {
@@ -2725,9 +2696,6 @@ export interface components {
          *       "size": 1,
          *       "filename": "filename",
          *       "sha256": "sha256",
-         *       "converted": {
-         *         "from": "audio/mpeg"
-         *       },
          *       "error": {
          *         "code": "media.too_large",
          *         "message": "message"
@@ -2743,8 +2711,6 @@ export interface components {
             filename: string | null;
             /** @description The SHA-256 hash of the file, in hexadecimal digits. */
             sha256: string | null;
-            /** @description What Flotilla has converted before sending; null for a file that is sent as it is. */
-            converted: components["schemas"]["MediaConversion"] | null;
             /** @description Why the file of an incoming message is missing. `POST /messages/:id/media` tries the download again. */
             error: components["schemas"]["MediaError"] | null;
         };
@@ -2764,43 +2730,16 @@ export interface components {
         };
         /**
          * @example {
-         *       "number": "number",
-         *       "phone": "6281234567890",
-         *       "label": "label"
-         *     }
-         */
-        ContactPhone: {
-            /** @description As it stands on the card, without `tel:`. A number without country code stays without: it is not known which country is meant. */
-            number: string;
-            /** @description The digits with country code. Null if the card does not tell them. */
-            phone: string | null;
-            /** @description Such as `cell`, `home`, `work`, or the label that its owner wrote. */
-            label: string | null;
-        };
-        /**
-         * @example {
          *       "name": "name",
          *       "phone": "6281234567890",
-         *       "phones": [
-         *         {
-         *           "number": "number",
-         *           "phone": "6281234567890",
-         *           "label": "label"
-         *         }
-         *       ],
-         *       "organization": "organization",
-         *       "vcard": "vcard"
+         *       "organization": "organization"
          *     }
          */
         MessageContact: {
             name: string;
-            /** @description The digits with country code of the first number that has them. Null if no number of the card has them. */
+            /** @description The digits with country code. Null if the card has no phone number. */
             phone: string | null;
-            /** @description Every number of the card. */
-            phones: components["schemas"]["ContactPhone"][];
             organization: string | null;
-            /** @description The whole card. Null if it is very long, or if an older version of Flotilla stored the message. */
-            vcard: string | null;
         };
         /**
          * @example {
@@ -2932,9 +2871,6 @@ export interface components {
          *         "size": 1,
          *         "filename": "filename",
          *         "sha256": "sha256",
-         *         "converted": {
-         *           "from": "audio/mpeg"
-         *         },
          *         "error": {
          *           "code": "media.too_large",
          *           "message": "message"
@@ -2950,15 +2886,7 @@ export interface components {
          *         {
          *           "name": "name",
          *           "phone": "6281234567890",
-         *           "phones": [
-         *             {
-         *               "number": "number",
-         *               "phone": "6281234567890",
-         *               "label": "label"
-         *             }
-         *           ],
-         *           "organization": "organization",
-         *           "vcard": "vcard"
+         *           "organization": "organization"
          *         }
          *       ],
          *       "poll": {
@@ -3293,19 +3221,27 @@ export interface components {
         };
         /** @example {} */
         UpdateChatDto: {
-            archived?: boolean | null;
+            archived?: boolean;
             /** @description WhatsApp allows three pinned chats. */
-            pinned?: boolean | null;
+            pinned?: boolean;
             /** @description A muted chat stays muted until you set this to false. */
-            muted?: boolean | null;
+            muted?: boolean;
         };
         /** @example {} */
         ShowStateDto: {
             /**
              * @default typing
-             * @enum {string|null}
+             * @enum {string}
              */
-            state?: "recording" | "stop" | "typing" | null;
+            state?: "recording" | "stop" | "typing";
+        };
+        /** @example {} */
+        WatchPresenceDto: {
+            /**
+             * @description For how long changes come as the event `account.presence`.
+             * @default 300
+             */
+            seconds?: number;
         };
         /**
          * @example {
@@ -3314,6 +3250,47 @@ export interface components {
          *     }
          */
         Person: {
+            /**
+             * @description The digits of the phone number, with country code.
+             * @example 6281234567890
+             */
+            phone: string | null;
+            /**
+             * @description The anonymous id (LID). It stays the same when the phone number changes.
+             * @example 10987654321826@lid
+             */
+            lid: string | null;
+        };
+        /**
+         * @example {
+         *       "watchedUntil": "2026-11-25T10:00:00.000Z",
+         *       "chatId": "6281234567890@c.us",
+         *       "state": "available",
+         *       "participant": {
+         *         "phone": "6281234567890",
+         *         "lid": "10987654321826@lid"
+         *       },
+         *       "lastSeenAt": "2026-11-25T10:00:00.000Z",
+         *       "phone": "6281234567890",
+         *       "lid": "10987654321826@lid"
+         *     }
+         */
+        PresenceResponse: {
+            /** Format: date-time */
+            watchedUntil: string;
+            chatId: string;
+            /**
+             * @description `unknown` until WhatsApp tells it, and for a group in which nobody types.
+             * @enum {string}
+             */
+            state: "available" | "recording" | "typing" | "unavailable" | "unknown";
+            /** @description In a group: who types or records. */
+            participant: components["schemas"]["Person"] | null;
+            /**
+             * Format: date-time
+             * @description When the person was online last. Null while the person is online, and if WhatsApp does not tell it.
+             */
+            lastSeenAt: string | null;
             /**
              * @description The digits of the phone number, with country code.
              * @example 6281234567890
@@ -3601,15 +3578,15 @@ export interface components {
         };
         /** @example {} */
         UpdateGroupDto: {
-            subject?: string | null;
+            subject?: string;
             /** @description An empty text removes the description. */
-            description?: string | null;
+            description?: string;
             /** @description Whether only admins may write messages. */
-            announcementsOnly?: boolean | null;
+            announcementsOnly?: boolean;
             /** @description Whether only admins may change the subject, the description and the picture. */
-            infoAdminsOnly?: boolean | null;
+            infoAdminsOnly?: boolean;
             /** @description Whether only admins may add participants. */
-            addAdminsOnly?: boolean | null;
+            addAdminsOnly?: boolean;
         };
         /**
          * @example {
@@ -3673,7 +3650,7 @@ export interface components {
              * @example message.delivered
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
             /** Format: date-time */
             createdAt: string;
             workspaceId: string | null;
@@ -3685,33 +3662,17 @@ export interface components {
         };
         /**
          * @example {
-         *       "headers": {
-         *         "X-Api-Key": "k3y"
-         *       },
          *       "url": "https://example.com/hooks/flotilla",
          *       "events": [
          *         "message.*",
          *         "account.status"
          *       ],
-         *       "description": "CRM",
-         *       "labels": [
-         *         "support"
-         *       ]
+         *       "description": "CRM"
          *     }
          */
         CreateWebhookDto: {
             /**
-             * @description Headers of every delivery, such as the key of your gateway, at most 20. Answers mask the values.
-             * @example {
-             *       "X-Api-Key": "k3y"
-             *     }
-             */
-            headers?: {
-                [key: string]: string;
-            } | null;
-            /**
-             * @description Flotilla posts deliveries to this URL: http or https, on the public internet. It sends a user and password of the URL as basic
-             *     auth. Answers mask them.
+             * @description Flotilla posts deliveries to this URL: http or https, on the public internet.
              * @example https://example.com/hooks/flotilla
              */
             url: string;
@@ -3725,29 +3686,14 @@ export interface components {
              */
             events: string[];
             /** @description Signs deliveries: `whsec_` followed by 24 to 64 bytes in base64. If you leave it out, Flotilla makes one. */
-            secret?: string | null;
+            secret?: string;
             /** @example CRM */
             description?: string | null;
             /** @description Only events of these accounts of the workspace. Left out: events of every account, and events without an account. */
             accountIds?: string[] | null;
-            /**
-             * @description Only events of accounts with one of these labels, at the time of the event. With `accountIds`, an account must fit both.
-             * @example [
-             *       "support"
-             *     ]
-             */
-            labels?: string[] | null;
-            /**
-             * @description Certificates in PEM, for an `https` server inside of a company: its own authority, or the very certificate of the server. Then
-             *     the public authorities do not count.
-             */
-            caCertificate?: string | null;
         };
         /**
          * @example {
-         *       "headers": {
-         *         "X-Api-Key": "********"
-         *       },
          *       "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=",
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
@@ -3759,10 +3705,6 @@ export interface components {
          *       "accountIds": [
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
-         *       "labels": [
-         *         "labels"
-         *       ],
-         *       "caCertificate": "caCertificate",
          *       "description": "description",
          *       "isEnabled": true,
          *       "disabledReason": "failing",
@@ -3775,25 +3717,13 @@ export interface components {
          */
         WebhookWithSecretResponse: {
             /**
-             * @description The names of the headers of every delivery, with masked values.
-             * @example {
-             *       "X-Api-Key": "********"
-             *     }
-             */
-            headers: {
-                [key: string]: string;
-            };
-            /**
              * @description Signs deliveries. Only this answer shows it. Null if it has not changed.
              * @example whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=
              */
             secret: string | null;
             id: string;
             workspaceId: string;
-            /**
-             * @description A user and password are masked.
-             * @example https://example.com/hooks/flotilla
-             */
+            /** @example https://example.com/hooks/flotilla */
             url: string;
             /**
              * @example [
@@ -3804,10 +3734,6 @@ export interface components {
             events: string[];
             /** @description Null: events of every account, and events without an account. */
             accountIds: string[] | null;
-            /** @description Null: events of accounts with any labels. */
-            labels: string[] | null;
-            /** @description In PEM. Null: the public authorities count. */
-            caCertificate: string | null;
             description: string | null;
             isEnabled: boolean;
             /**
@@ -3831,9 +3757,6 @@ export interface components {
         };
         /**
          * @example {
-         *       "headers": {
-         *         "X-Api-Key": "********"
-         *       },
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "url": "https://example.com/hooks/flotilla",
@@ -3844,10 +3767,6 @@ export interface components {
          *       "accountIds": [
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
-         *       "labels": [
-         *         "labels"
-         *       ],
-         *       "caCertificate": "caCertificate",
          *       "description": "description",
          *       "isEnabled": true,
          *       "disabledReason": "failing",
@@ -3859,21 +3778,9 @@ export interface components {
          *     }
          */
         WebhookResponse: {
-            /**
-             * @description The names of the headers of every delivery, with masked values.
-             * @example {
-             *       "X-Api-Key": "********"
-             *     }
-             */
-            headers: {
-                [key: string]: string;
-            };
             id: string;
             workspaceId: string;
-            /**
-             * @description A user and password are masked.
-             * @example https://example.com/hooks/flotilla
-             */
+            /** @example https://example.com/hooks/flotilla */
             url: string;
             /**
              * @example [
@@ -3884,10 +3791,6 @@ export interface components {
             events: string[];
             /** @description Null: events of every account, and events without an account. */
             accountIds: string[] | null;
-            /** @description Null: events of accounts with any labels. */
-            labels: string[] | null;
-            /** @description In PEM. Null: the public authorities count. */
-            caCertificate: string | null;
             description: string | null;
             isEnabled: boolean;
             /**
@@ -3911,62 +3814,33 @@ export interface components {
         };
         /**
          * @example {
-         *       "headers": {
-         *         "X-Api-Key": "k3y"
-         *       },
          *       "url": "https://example.com/hooks/flotilla",
          *       "events": [
          *         "message.*"
-         *       ],
-         *       "labels": [
-         *         "support"
          *       ]
          *     }
          */
         UpdateWebhookDto: {
             /**
-             * @description Headers of every delivery, such as the key of your gateway, at most 20. Answers mask the values.
-             *     They replace all present headers. A masked value of an answer keeps the present value.
-             * @example {
-             *       "X-Api-Key": "k3y"
-             *     }
-             */
-            headers?: {
-                [key: string]: string;
-            } | null;
-            /**
-             * @description Deliveries that wait for their next attempt go to the new URL at once. The masked user and password of an answer keep the
-             *     present ones. A URL of another server needs its user, password and `headers` again.
+             * @description Deliveries that wait for their next attempt go to the new URL at once.
              * @example https://example.com/hooks/flotilla
              */
-            url?: string | null;
+            url?: string;
             /**
              * @example [
              *       "message.*"
              *     ]
              */
-            events?: string[] | null;
+            events?: string[];
             description?: string | null;
             /** @description Null: events of every account, and events without an account. */
             accountIds?: string[] | null;
-            /**
-             * @description Only events of accounts with one of these labels, at the time of the event. With `accountIds`, an account must fit both.
-             * @example [
-             *       "support"
-             *     ]
-             */
-            labels?: string[] | null;
-            /**
-             * @description Certificates in PEM, for an `https` server inside of a company: its own authority, or the very certificate of the server. Then
-             *     the public authorities do not count.
-             */
-            caCertificate?: string | null;
             /** @description False: Flotilla delivers nothing. True: it delivers what waited and what happens from now on. Use a replay for the events between. */
-            isEnabled?: boolean | null;
+            isEnabled?: boolean;
             /** @description A new secret of your own. The old secret also signs for 24 hours. */
-            secret?: string | null;
+            secret?: string;
             /** @description True: Flotilla makes a new secret, which only this answer shows. The old secret also signs for 24 hours. */
-            rotateSecret?: boolean | null;
+            rotateSecret?: boolean;
         };
         /**
          * @example {
@@ -4021,7 +3895,7 @@ export interface components {
              * @example message.sent
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
             accountId: string | null;
             /**
              * @description `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it.
@@ -4068,19 +3942,19 @@ export interface components {
              * Format: date-time
              * @description Events before this time. Left out: up to now.
              */
-            until?: string | null;
+            until?: string;
             /**
              * @description Events behind this event in the log: the `nextAfter` of the replay before. Repeat the other fields of that replay.
              * @example 7421-88
              */
-            after?: string | null;
+            after?: string;
             /**
              * @description Only these types, if the webhook takes them.
              * @example [
              *       "message.received"
              *     ]
              */
-            types?: string[] | null;
+            types?: string[];
         };
         /**
          * @example {
@@ -4142,7 +4016,7 @@ export interface components {
              * @description True: answers with the moves, and moves nothing.
              * @default false
              */
-            dryRun?: boolean | null;
+            dryRun?: boolean;
         };
         /**
          * @example {
@@ -4271,17 +4145,17 @@ export interface components {
          */
         CreateServerDto: {
             /** @description The `SERVER_ID` of the machine. If you leave it out, Flotilla makes one. */
-            id?: string | null;
+            id?: string;
             /** @example Singapore 1 */
             name: string;
             /** @description The URL whose `/health` answers for the whole machine. Without it, a health check asks the instances of the server. */
             url?: string | null;
             /** @example vps */
-            type?: string | null;
+            type?: string;
             /** @example asia-southeast */
             region?: string | null;
             /** @example production */
-            environment?: string | null;
+            environment?: string;
             /** @example Jakarta */
             location?: string | null;
             /**
@@ -4289,11 +4163,11 @@ export interface components {
              *       "high-capacity"
              *     ]
              */
-            tags?: string[] | null;
+            tags?: string[];
             /** @description How many accounts all instances of the server together may drive. */
-            maxCapacity?: number | null;
+            maxCapacity?: number;
             /** @description The share of the turns of this server, if the strategy uses weights. */
-            weight?: number | null;
+            weight?: number;
         };
         /**
          * @example {
@@ -4380,19 +4254,19 @@ export interface components {
          *     }
          */
         UpdateServerDto: {
-            name?: string | null;
+            name?: string;
             /** @description Whether the server takes accounts. False: its accounts move to other servers. */
-            isEnabled?: boolean | null;
+            isEnabled?: boolean;
             /** @description False: its accounts move to other servers, until a health check succeeds or an instance of the server starts. */
-            isHealthy?: boolean | null;
+            isHealthy?: boolean;
             /** @description The URL whose `/health` answers for the whole machine. Without it, a health check asks the instances of the server. */
             url?: string | null;
             /** @example vps */
-            type?: string | null;
+            type?: string;
             /** @example asia-southeast */
             region?: string | null;
             /** @example production */
-            environment?: string | null;
+            environment?: string;
             /** @example Jakarta */
             location?: string | null;
             /**
@@ -4400,11 +4274,11 @@ export interface components {
              *       "high-capacity"
              *     ]
              */
-            tags?: string[] | null;
+            tags?: string[];
             /** @description How many accounts all instances of the server together may drive. */
-            maxCapacity?: number | null;
+            maxCapacity?: number;
             /** @description The share of the turns of this server, if the strategy uses weights. */
-            weight?: number | null;
+            weight?: number;
         };
         /**
          * @example {
@@ -4578,7 +4452,7 @@ export interface components {
             /** @description How many instances the accounts of a workspace should use. Null or left out: `ROUTER_SHARD_SIZE`. */
             shardSize?: number | null;
             /** @description Left out: all servers. */
-            filters?: components["schemas"]["PlacementFiltersDto"] | null;
+            filters?: components["schemas"]["PlacementFiltersDto"];
         };
         /**
          * @example {
@@ -4723,17 +4597,17 @@ export interface components {
              *     has proven itself; left out: the version that works for most accounts.
              * @example 2.3000.1047775310
              */
-            version?: string | null;
+            version?: string;
             /** @description For `canary`: the ids of the accounts that get a new version first. Left out or empty: the oldest linked account. */
-            canaries?: string[] | null;
+            canaries?: string[];
             /** @description For `canary`: how many sends in a row must be acknowledged before a new version goes to all accounts. Default: 20. */
-            sends?: number | null;
+            sends?: number;
         };
         /**
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "chat.cannot_pin" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4836,34 +4710,16 @@ export interface components {
         /**
          * @description `auth.insufficient_role`: This key may not call this route. Use a key with the role owner.
          *
-         *     `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key.
-         */
-        "auth.insufficient_role-auth.other_workspace": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "auth.insufficient_role" | "auth.other_workspace";
-                };
-            };
-        };
-        /**
-         * @description `auth.insufficient_role`: This key may not call this route. Use a key with the role owner.
-         *
-         *     `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key.
-         *
          *     `api_key.too_wide`: A key cannot make a key that may do more than itself: …. Narrow the new key, or ask the admin to make it.
          */
-        "auth.insufficient_role-auth.other_workspace-api_key.too_wide": {
+        "auth.insufficient_role-api_key.too_wide": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "auth.insufficient_role" | "auth.other_workspace" | "api_key.too_wide";
+                    code: "auth.insufficient_role" | "api_key.too_wide";
                 };
             };
         };
@@ -4892,7 +4748,7 @@ export interface components {
          *
          *     `validation.failed`: text: must not be empty
          *
-         *     `events.invalid_cursor`: … is later than every event of this log: it comes from another installation, or from before a restored backup. The newest id is …: use it to go on from now, or 0-0 to read the log from its beginning.
+         *     `events.invalid_cursor`: … is not the id of an event. Send the id of an event as it came: two numbers, such as 7421-88.
          */
         "auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor": {
             headers: {
@@ -4925,18 +4781,6 @@ export interface components {
                 };
             };
         };
-        /** @description `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key. */
-        "auth.other_workspace": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "auth.other_workspace";
-                };
-            };
-        };
         /**
          * @description `auth.required`: Send your API key as "Authorization: Bearer KEY" or "X-Api-Key: KEY".
          *
@@ -4950,6 +4794,18 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "auth.required" | "auth.invalid_key";
+                };
+            };
+        };
+        /** @description `chat.no_presence`: This version of WhatsApp Web does not show the presence of a chat as Flotilla knows it. Pin a version that does: docs/whatsapp-web.md. */
+        "chat.no_presence": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "chat.no_presence";
                 };
             };
         };
@@ -5118,18 +4974,16 @@ export interface components {
          *
          *     `media.type_refused`: Flotilla does not send programs, and this is …. Send a link to it, or an archive with a password.
          *
-         *     `media.not_convertible`: The file (audio/mpeg) cannot be converted to a voice message: it has no sound, is damaged or takes too much time of a processor. Send OGG with Opus, or send the file as a document.
-         *
          *     `idempotency.mismatch`: This Idempotency-Key belongs to a different request. Use a new key for a new message.
          */
-        "message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible-idempotency.mismatch": {
+        "message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "message.content_mismatch" | "media.url_unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "media.not_convertible" | "idempotency.mismatch";
+                    code: "message.content_mismatch" | "media.url_unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "idempotency.mismatch";
                 };
             };
         };
@@ -5198,6 +5052,24 @@ export interface components {
          *
          *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
          *
+         *     `account.too_many_watches`: An account watches at most … chats at the same time. Wait until earlier ones end, or use shorter times.
+         */
+        "rate_limit.exceeded-workspace.too_much_unread-account.too_many_watches": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "account.too_many_watches";
+                };
+            };
+        };
+        /**
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
+         *
+         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
+         *
          *     `events.too_many_streams`: This workspace (or the admin key) has … streams open, the limit. Close unused streams, read several event types in one stream, or raise EVENT_STREAMS_PER_WORKSPACE.
          */
         "rate_limit.exceeded-workspace.too_much_unread-events.too_many_streams": {
@@ -5238,18 +5110,16 @@ export interface components {
          *
          *     `media.too_many_downloads`: This workspace is downloading … media URLs, the limit. Wait until some have ended, upload the files with POST /media instead, or raise MEDIA_DOWNLOADS_PER_WORKSPACE.
          *
-         *     `media.too_many_conversions`: Too many files wait for their conversion. Try again in some seconds, or send voice messages as OGG with Opus.
-         *
          *     `message.too_many_waits`: This workspace has … requests that wait for a message, the limit. The message was not accepted. Try again later or without wait, or follow GET /events. An operator can raise WAITS_PER_WORKSPACE.
          */
-        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-media.too_many_conversions-message.too_many_waits": {
+        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-message.too_many_waits": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit" | "media.too_many_downloads" | "media.too_many_conversions" | "message.too_many_waits";
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit" | "media.too_many_downloads" | "message.too_many_waits";
                 };
             };
         };
@@ -5542,8 +5412,6 @@ export interface components {
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
          *
-         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
-         *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
          *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
@@ -5552,14 +5420,14 @@ export interface components {
          *
          *     `message.cannot_read`: WhatsApp Web no longer has this message.
          */
-        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_incoming-message.cannot_read": {
+        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_incoming-message.cannot_read": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_incoming" | "message.cannot_read";
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_incoming" | "message.cannot_read";
                 };
             };
         };
@@ -5567,8 +5435,6 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
-         *
-         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -5578,14 +5444,14 @@ export interface components {
          *
          *     `message.cannot_edit`: WhatsApp no longer allows editing this message.
          */
-        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit": {
+        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_edit";
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_edit";
                 };
             };
         };
@@ -5593,8 +5459,6 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
-         *
-         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -5604,14 +5468,14 @@ export interface components {
          *
          *     `message.cannot_revoke`: WhatsApp no longer allows revoking this message.
          */
-        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke": {
+        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_revoke";
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_revoke";
                 };
             };
         };
@@ -5619,8 +5483,6 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
-         *
-         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -5630,14 +5492,14 @@ export interface components {
          *
          *     `message.cannot_react`: The message has been revoked.
          */
-        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react": {
+        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_sent" | "message.cannot_react";
+                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_sent" | "message.cannot_react";
                 };
             };
         };
@@ -5793,7 +5655,7 @@ export interface components {
                 };
             };
         };
-        /** @description `request.unsupported_media_type`: The Content-Type is text/plain. This route takes JSON: send it with "Content-Type: application/json". */
+        /** @description `request.unsupported_media_type`: unsupported charset "LATIN-1" */
         "request.unsupported_media_type": {
             headers: {
                 [name: string]: unknown;
@@ -5806,7 +5668,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.unsupported_media_type`: The Content-Type is text/plain. This route takes JSON: send it with "Content-Type: application/json".
+         * @description `request.unsupported_media_type`: unsupported charset "LATIN-1"
          *
          *     `media.unsupported_upload`: Send the file as multipart/form-data, in the field "file".
          */
@@ -5908,24 +5770,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "service.unavailable" | "media.storage_unavailable";
-                };
-            };
-        };
-        /**
-         * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
-         *
-         *     `media.storage_unavailable`: The storage of media is unavailable right now. Try again.
-         *
-         *     `media.converter_missing`: Flotilla cannot convert this file, because ffmpeg is not installed on the server. Send a voice message as OGG with Opus, or let the operator install ffmpeg (npm start does it) or set FFMPEG_PATH.
-         */
-        "service.unavailable-media.storage_unavailable-media.converter_missing": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "service.unavailable" | "media.storage_unavailable" | "media.converter_missing";
                 };
             };
         };
@@ -6335,7 +6179,7 @@ export interface components {
         };
     };
     parameters: {
-        /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+        /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
         WorkspaceId: string;
     };
     requestBodies: never;
@@ -6791,7 +6635,7 @@ export interface operations {
     "ownWorkspace.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6811,7 +6655,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6821,7 +6664,7 @@ export interface operations {
     "ownWorkspace.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6845,7 +6688,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -6862,7 +6705,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6907,7 +6750,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6917,7 +6760,7 @@ export interface operations {
     "ownApiKeys.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6941,7 +6784,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace-api_key.too_wide"];
+            403: components["responses"]["auth.insufficient_role-api_key.too_wide"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -6954,7 +6797,7 @@ export interface operations {
     "ownApiKeys.rotate": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6981,7 +6824,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace-api_key.too_wide"];
+            403: components["responses"]["auth.insufficient_role-api_key.too_wide"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.expired-api_key.rotated-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -6994,7 +6837,7 @@ export interface operations {
     "ownApiKeys.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7015,7 +6858,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.in_use"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7032,7 +6875,7 @@ export interface operations {
                 limit?: number;
                 status?: "created" | "waiting" | "starting" | "qr" | "pairing" | "syncing" | "ready" | "reconnecting" | "disconnected" | "conflict" | "logged_out" | "failed";
                 environment?: "live" | "sandbox";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7123,7 +6966,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7133,7 +6975,7 @@ export interface operations {
     "accounts.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7157,7 +6999,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-workspace.account_limit-sandbox.off"];
             413: components["responses"]["request.too_large"];
@@ -7171,7 +7013,7 @@ export interface operations {
     "accounts.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7194,7 +7036,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7204,7 +7045,7 @@ export interface operations {
     "accounts.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7225,7 +7066,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7237,7 +7078,7 @@ export interface operations {
     "accounts.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7264,7 +7105,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -7278,7 +7119,7 @@ export interface operations {
     "accounts.connect": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7305,7 +7146,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
             413: components["responses"]["request.too_large"];
@@ -7319,7 +7160,7 @@ export interface operations {
     "accounts.qr": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7343,7 +7184,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_qr"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7354,7 +7195,7 @@ export interface operations {
     "accounts.pairingCode": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7377,7 +7218,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_pairing_code"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7388,7 +7229,7 @@ export interface operations {
     "accounts.disconnect": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7411,7 +7252,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7422,7 +7263,7 @@ export interface operations {
     "accounts.restart": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7445,7 +7286,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7457,7 +7298,7 @@ export interface operations {
     "accounts.resumeCold": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7480,7 +7321,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict-account.cold_not_paused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7491,7 +7332,7 @@ export interface operations {
     "accounts.migrate": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7518,7 +7359,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-instance.none_available-instance.not_available-account.session_not_portable"];
             413: components["responses"]["request.too_large"];
@@ -7531,7 +7372,7 @@ export interface operations {
     "accounts.logout": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7554,7 +7395,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7566,7 +7407,7 @@ export interface operations {
     "accounts.sandboxScan": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7593,7 +7434,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-sandbox.phone_not_found"];
             409: components["responses"]["request.conflict-account.not_sandbox-account.no_qr-sandbox.off-sandbox.refused"];
             413: components["responses"]["request.too_large"];
@@ -7611,7 +7452,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7655,7 +7496,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7665,7 +7505,7 @@ export interface operations {
     "accounts.screenshot": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7688,7 +7528,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7711,7 +7551,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7746,9 +7586,6 @@ export interface operations {
                      *             "size": 1,
                      *             "filename": "filename",
                      *             "sha256": "sha256",
-                     *             "converted": {
-                     *               "from": "audio/mpeg"
-                     *             },
                      *             "error": {
                      *               "code": "media.too_large",
                      *               "message": "message"
@@ -7764,15 +7601,7 @@ export interface operations {
                      *             {
                      *               "name": "name",
                      *               "phone": "6281234567890",
-                     *               "phones": [
-                     *                 {
-                     *                   "number": "number",
-                     *                   "phone": "6281234567890",
-                     *                   "label": "label"
-                     *                 }
-                     *               ],
-                     *               "organization": "organization",
-                     *               "vcard": "vcard"
+                     *               "organization": "organization"
                      *             }
                      *           ],
                      *           "poll": {
@@ -7849,7 +7678,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7862,7 +7690,7 @@ export interface operations {
                 /** @description The answer waits until the message has this status or a later one, or until `timeoutMs` is over. */
                 wait?: "sent" | "delivered";
                 timeoutMs?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
@@ -7900,21 +7728,21 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-media.not_found-message.not_found"];
             409: components["responses"]["request.conflict-account.none_ready-idempotency.in_progress"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
-            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible-idempotency.mismatch"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-media.too_many_conversions-message.too_many_waits"];
+            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-message.too_many_waits"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-media.storage_unavailable-media.converter_missing"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable"];
         };
     };
     "messages.sendBatch": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7938,7 +7766,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -7951,7 +7779,7 @@ export interface operations {
     "messages.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7974,7 +7802,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7984,7 +7811,7 @@ export interface operations {
     "messages.cancel": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8007,7 +7834,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.already_sending"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8018,7 +7845,7 @@ export interface operations {
     "messages.edit": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8045,9 +7872,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8059,7 +7886,7 @@ export interface operations {
     "messages.revoke": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8082,9 +7909,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -8094,7 +7921,7 @@ export interface operations {
     "messages.react": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8121,9 +7948,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8135,7 +7962,7 @@ export interface operations {
     "messages.read": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8158,9 +7985,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_incoming-message.cannot_read"];
+            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_incoming-message.cannot_read"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -8170,7 +7997,7 @@ export interface operations {
     "messages.downloadMedia": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8193,7 +8020,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-message.no_media-account.not_ready-media.unavailable-media.not_downloaded"];
             413: components["responses"]["media.too_large-workspace.storage_limit"];
@@ -8207,7 +8034,7 @@ export interface operations {
     "messages.resend": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8230,7 +8057,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.not_resendable"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8247,7 +8074,7 @@ export interface operations {
                 limit?: number;
                 /** @description Only media from this source. */
                 source?: "upload" | "url" | "data" | "incoming";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8288,7 +8115,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -8298,7 +8124,7 @@ export interface operations {
     "media.upload": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8330,7 +8156,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-media.malformed_upload"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
@@ -8344,7 +8170,7 @@ export interface operations {
     "media.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8367,7 +8193,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             416: components["responses"]["media.range_not_satisfiable"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8378,7 +8203,7 @@ export interface operations {
     "media.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8399,7 +8224,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             409: components["responses"]["request.conflict-media.in_use"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8410,7 +8235,7 @@ export interface operations {
     "chats.number": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8435,7 +8260,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             422: components["responses"]["number.invalid"];
@@ -8452,7 +8276,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8498,7 +8322,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8510,7 +8333,7 @@ export interface operations {
     "chats.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8537,7 +8360,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-chat.cannot_pin"];
             413: components["responses"]["request.too_large"];
@@ -8551,7 +8374,7 @@ export interface operations {
     "chats.markRead": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8574,7 +8397,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8586,7 +8409,7 @@ export interface operations {
     "chats.showState": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8613,13 +8436,57 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
+            504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
+        };
+    };
+    "chats.presence": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 6281234567890@c.us */
+                chatId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WatchPresenceDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PresenceResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role"];
+            404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
+            409: components["responses"]["request.conflict-account.not_ready"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_watches"];
+            500: components["responses"]["internal.error"];
+            502: components["responses"]["chat.no_presence"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
             504: components["responses"]["instance.answer_lost-whatsapp.no_answer"];
         };
@@ -8631,7 +8498,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8683,7 +8550,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8699,7 +8565,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8743,7 +8609,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8755,7 +8620,7 @@ export interface operations {
     "chats.contact": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8780,7 +8645,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
@@ -8792,7 +8656,7 @@ export interface operations {
     "chats.picture": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8819,7 +8683,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-contact.no_picture"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
@@ -8836,7 +8699,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8876,7 +8739,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8888,7 +8750,7 @@ export interface operations {
     "groups.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8915,7 +8777,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8929,7 +8791,7 @@ export interface operations {
     "groups.join": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8956,7 +8818,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.invite_invalid"];
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8970,7 +8832,7 @@ export interface operations {
     "groups.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8995,7 +8857,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9007,7 +8868,7 @@ export interface operations {
     "groups.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9036,7 +8897,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -9050,7 +8911,7 @@ export interface operations {
     "groups.add": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9079,7 +8940,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -9093,7 +8954,7 @@ export interface operations {
     "groups.remove": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9122,7 +8983,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -9136,7 +8997,7 @@ export interface operations {
     "groups.promote": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9165,7 +9026,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -9179,7 +9040,7 @@ export interface operations {
     "groups.demote": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9208,7 +9069,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -9222,7 +9083,7 @@ export interface operations {
     "groups.invite": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9247,7 +9108,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9259,7 +9120,7 @@ export interface operations {
     "groups.resetInvite": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9284,7 +9145,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9296,7 +9157,7 @@ export interface operations {
     "groups.leave": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9319,7 +9180,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9331,7 +9192,7 @@ export interface operations {
     "groups.picture": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9358,7 +9219,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found-group.no_picture"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9373,7 +9233,7 @@ export interface operations {
             query?: {
                 /** @description Only these types, separated by commas; `message.*` means every type that begins with `message.`. */
                 types?: string;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
@@ -9401,7 +9261,6 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-events.too_many_streams"];
             500: components["responses"]["internal.error"];
@@ -9415,7 +9274,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9434,9 +9293,6 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "headers": {
-                     *             "X-Api-Key": "********"
-                     *           },
                      *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "url": "https://example.com/hooks/flotilla",
@@ -9447,10 +9303,6 @@ export interface operations {
                      *           "accountIds": [
                      *             "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
                      *           ],
-                     *           "labels": [
-                     *             "labels"
-                     *           ],
-                     *           "caCertificate": "caCertificate",
                      *           "description": "description",
                      *           "isEnabled": true,
                      *           "disabledReason": "failing",
@@ -9473,7 +9325,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -9483,7 +9335,7 @@ export interface operations {
     "webhooks.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9507,7 +9359,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict-webhook.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -9521,7 +9373,7 @@ export interface operations {
     "webhooks.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9544,7 +9396,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -9554,7 +9406,7 @@ export interface operations {
     "webhooks.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9575,7 +9427,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9586,7 +9438,7 @@ export interface operations {
     "webhooks.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9613,7 +9465,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -9627,7 +9479,7 @@ export interface operations {
     "webhooks.test": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9650,7 +9502,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-webhook.too_many_tests"];
@@ -9667,7 +9519,7 @@ export interface operations {
                 limit?: number;
                 /** @description Only deliveries with this status. */
                 status?: "pending" | "delivered" | "failed" | "dead";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9717,7 +9569,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -9727,7 +9579,7 @@ export interface operations {
     "webhooks.redeliver": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9752,7 +9604,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found-webhook.delivery_not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9763,7 +9615,7 @@ export interface operations {
     "webhooks.replay": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9790,7 +9642,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            403: components["responses"]["auth.insufficient_role"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];

@@ -12,10 +12,11 @@ import {
   Query,
 } from '@nestjs/common';
 import { given } from '../../platform/database/given.js';
-import { digitsOf } from '../addresses.js';
+import { digitsOf, isGroupId } from '../addresses.js';
 import { type InboxEntry, Ledger } from '../journal/ledger.js';
 import { type Phone, type PhoneContact, PhoneRegistry } from '../network/phones.js';
 import { PictureStore } from '../network/pictures.js';
+import { Presences } from '../network/presences.js';
 import { Linking } from '../wire/linking.js';
 import { OnlineBrowsers } from '../wire/online-browsers.js';
 import { Renumbering } from '../wire/renumbering.js';
@@ -26,6 +27,7 @@ import {
   CreatePhoneDto,
   EnterCodeDto,
   PageDto,
+  PresenceDto,
   SaveContactDto,
   ScanDto,
   UnlinkDto,
@@ -44,6 +46,7 @@ export class SandboxPhonesController {
   constructor(
     private readonly phones: PhoneRegistry,
     private readonly pictures: PictureStore,
+    private readonly presences: Presences,
     private readonly ledger: Ledger,
     private readonly linking: Linking,
     private readonly browsers: OnlineBrowsers,
@@ -78,6 +81,19 @@ export class SandboxPhonesController {
     await this.phones.block({ owner, phone: this.phones.require(other).phone, blocked });
     this.browsers.sendProfile(owner);
     return this.listBlocked(number);
+  }
+
+  /** The owner goes online or offline, or types or records in a chat. The accounts that watch hear it. */
+  @Put(':phone/presence')
+  presence(@Param('phone') number: string, @Body() { state, to }: PresenceDto): { told: number } {
+    const { phone } = this.phones.require(number);
+    const isTyping = state !== 'available' && state !== 'unavailable';
+    if (isTyping && to === undefined) throw new BadRequestException(`"to" is needed for ${state}.`);
+    const told = isTyping
+      ? this.presences.type(phone, isGroupId(to!) ? to! : digitsOf(to!), state)
+      : this.presences.change(phone, state === 'available');
+    for (const { to: account, frame } of told) this.browsers.sendTo(account, frame);
+    return { told: told.length };
   }
 
   @Get(':phone/blocked')

@@ -3,6 +3,7 @@ import {
   ArrayMaxSize,
   IsArray,
   IsBoolean,
+  IsIn,
   IsInt,
   IsNotEmpty,
   IsString,
@@ -13,6 +14,7 @@ import {
   ValidateNested,
 } from 'class-validator';
 import { Optional } from '../../platform/http/optional.js';
+import type { PresenceState } from '../network/presence.js';
 
 /** A new phone. */
 export class CreatePhoneDto {
@@ -80,6 +82,11 @@ export class ChangePhoneDto {
   @Optional()
   @IsBoolean()
   hidesNumber?: boolean;
+
+  /** Whether nobody sees when it was online last. */
+  @Optional()
+  @IsBoolean()
+  hidesLastSeen?: boolean;
 
   /** Whether it joins groups only by accepting an invite. */
   @Optional()
@@ -190,4 +197,16 @@ export class PageDto {
   @IsString()
   @MaxLength(40)
   cursor?: string;
+}
+
+/** What the owner of a phone does now: online or not, or what happens in one chat. */
+export class PresenceDto {
+  @IsIn(['available', 'unavailable', 'composing', 'recording', 'paused'])
+  state!: PresenceState;
+
+  /** For `composing`, `recording` and `paused`: the number of the other phone, or the address of a group. */
+  @Optional()
+  @IsString()
+  @MaxLength(100)
+  to?: string;
 }

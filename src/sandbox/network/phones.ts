@@ -18,6 +18,8 @@ export interface Phone {
   hidesNumber?: boolean;
   /** Joins a group only by accepting an invite. */
   joinsByInviteOnly?: boolean;
+  /** Nobody sees when it was online last. */
+  hidesLastSeen?: boolean;
   isBusiness?: boolean;
   /** The text under the name; null when it was removed. A new phone has WhatsApp's own. */
   about?: string | null;

@@ -24,6 +24,7 @@ import {
 } from './models.js';
 import { createModules, type Modules } from './modules.js';
 import { ownMessageClass } from './own-message.js';
+import { Presences } from './presences.js';
 import { Profile } from './profile.js';
 import { type Credential, type KeyPair, type Keys, Store } from './store.js';
 
@@ -192,6 +193,7 @@ class App {
       sendRevokeMsgs: (_chat: Chat, { list }: { list: Msg[] }) =>
         Promise.all(list.map((msg) => actions.revoke(msg))),
     });
+    new Presences(link);
     this.modules = createModules({
       app: this,
       socket: this.socket,

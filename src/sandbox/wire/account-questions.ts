@@ -5,6 +5,7 @@ import { ChannelActions } from '../network/channel-actions.js';
 import { GroupActions } from '../network/group-actions.js';
 import { PhoneRegistry } from '../network/phones.js';
 import { PictureStore } from '../network/pictures.js';
+import { Presences } from '../network/presences.js';
 import { Stories } from '../network/stories.js';
 import type { AccountQuestionTypes, Answer, Question } from './frames.js';
 import { OnlineBrowsers } from './online-browsers.js';
@@ -22,6 +23,7 @@ export class AccountQuestions {
     private readonly pictures: PictureStore,
     private readonly browsers: OnlineBrowsers,
     private readonly callLinks: CallLinks,
+    private readonly presences: Presences,
   ) {}
 
   /**
@@ -45,6 +47,8 @@ export class AccountQuestions {
       case 'picture':
         // The pictures of channels only.
         return this.channelActions.pictureOf(question.of);
+      case 'presence':
+        return this.presences.watch(me, question.of);
       case 'call-link':
         return this.callLinks.create(me, question);
       default:

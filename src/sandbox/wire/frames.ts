@@ -10,6 +10,7 @@ import type { ChannelAction, ChannelResult, ChannelState, NewPost } from '../net
 import type { Dialog, Faults } from '../network/faults.js';
 import type { GroupAction, GroupResult, GroupState } from '../network/group.js';
 import type { BusinessProfile } from '../network/business-profile.js';
+import type { PresenceFrame } from '../network/presence.js';
 
 // The page takes all its types of the wire from this file.
 export type * from '../builds/build.js';
@@ -21,6 +22,7 @@ export type * from '../network/events.js';
 export type * from '../network/faults.js';
 export type * from '../network/group.js';
 export type * from '../network/business-profile.js';
+export type * from '../network/presence.js';
 
 /** What a browser sends. */
 export type BrowserFrame =
@@ -53,6 +55,7 @@ export type ServerFrame =
   | { t: 'profile'; profile: OwnProfile }
   | { t: 'call'; call: IncomingCall }
   | { t: 'call-ended'; id: string }
+  | PresenceFrame
   | { t: 'dialog'; dialog: Dialog | null }
   | { t: 'rules'; rules: Rules }
   | { t: 'reload' }
@@ -140,6 +143,8 @@ export interface AccountQuestionTypes {
   devices: { asked: { phone: string }; answer: number };
   channel: { asked: { channel: ChannelAction }; answer: ChannelResult };
   story: { asked: { story: NewPost }; answer: true };
+  /** The page hears from now on what happens in the chat. */
+  presence: { asked: { of: string }; answer: PresenceFrame | null };
   'call-link': { asked: { startTime: number; kind: 'video' | 'voice' }; answer: string };
 }
 

@@ -120,6 +120,7 @@ export const pageContract: Record<ContractNeed, readonly string[]> = {
     'WAWebChatLoadMessages.loadEarlierMsgs()',
     'WAWebDownloadManager.downloadManager.downloadAndMaybeDecrypt()',
     'WAWebStreamModel.Stream.markAvailable()',
+    'WAWebStreamModel.Stream.markUnavailable()',
     'WAWebUpdateUnreadChatAction.sendSeen()',
     'WAWebChatStateBridge.sendChatStateComposing()',
     'WWebJS.sendChatstate()',

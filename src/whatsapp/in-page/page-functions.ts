@@ -1,5 +1,6 @@
 import type { MessageTarget } from '../message-target.js';
 import type { OutgoingContent } from '../outgoing-content.js';
+import type { PagePresence } from './page-presence.js';
 import type { PageContactItem } from './page-reads.js';
 import type { PageLibrary, PageModules, PageWid, PageWidLike } from './page-modules.js';
 
@@ -207,6 +208,22 @@ export interface PageChat {
   groupMetadata?: PageGroupMetadata;
   msgs?: { getModelsArray(): PageModel[] };
   lastReceivedKey?: object | null;
+  /** What the other side does now, after a subscription. */
+  presence?: {
+    hasData?: boolean;
+    chatstate?: PageChatState;
+    /** In a group: of each member. */
+    chatstates?: { getModelsArray(): (PageChatState & { id: PageWidLike })[] };
+    subscribe?(): Promise<unknown>;
+  };
+}
+
+interface PageChatState {
+  type?: string;
+  /** Seconds since 1970. */
+  t?: number;
+  /** The person does not show when it was online last. */
+  deny?: boolean;
 }
 
 interface PageGroupMetadata {
@@ -298,6 +315,8 @@ export interface PageFlotilla {
   optional<Name extends keyof PageModules>(name: Name): PageModules[Name] | undefined;
   /** By the text of its old key: the text of the present key of a message, which changes when the message is revoked. */
   rekeyed: Map<string, string>;
+  /** By chat: the timer that watches its presence. */
+  watches?: Map<string, ReturnType<typeof setInterval>>;
   /** The WhatsApp ids of the latest messages that Flotilla sends in this page. */
   sentIds: Set<string>;
   /** Whether the account's owner may have written the message elsewhere. A page that was reloaded no longer knows what it has sent. */
@@ -352,6 +371,7 @@ export type PageEvent =
   | { kind: 'ack'; whatsappId: string; ack: number }
   | { kind: 'message'; message: PageMessage }
   | { kind: 'warning'; text: string }
+  | ({ kind: 'presence' } & PagePresence)
   | PageChange
   | PageGroupNotice;
 

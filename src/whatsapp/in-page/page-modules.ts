@@ -170,6 +170,8 @@ export interface PageModules {
   WAWebSocketModel: {
     Socket: { state: string; hasSynced?: boolean; reconnect(): void };
   };
+  /** Shows others that the account is online, or no longer. */
+  WAWebStreamModel: { Stream: { markAvailable(): void; markUnavailable(): void } };
   WAWebUnpairDeviceJob: { unpairDevice(reason: string): Promise<{ status: number }> };
   WAWebUserPrefsMeUser: {
     getMaybeMeLidUser(): PageWid | undefined;
