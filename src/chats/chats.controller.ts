@@ -120,7 +120,7 @@ export class ChatsController {
   @HttpCode(200)
   async presence(
     @WorkspaceId() workspaceId: string,
-    @Param('id', ParseUUIDPipe) id: string,
+    @Param('id', UuidPipe) id: string,
     @Param('chatId', ChatIdPipe) chatId: string,
     @Body() body: WatchPresenceDto = new WatchPresenceDto(),
   ): Promise<PresenceResponse> {

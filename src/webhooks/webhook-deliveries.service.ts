@@ -74,7 +74,7 @@ export class WebhookDeliveriesService {
       async () => {
         const [row] = await this.database.query<{ is_open: boolean }[]>(
           `select exists (select from webhooks w join events e on e.workspace_id = w.workspace_id, webhook_cursor c
-             where w.workspace_id = $1 and w.is_enabled and webhook_wants(w, e.type, e.account_id)
+             where w.workspace_id = $1 and w.is_enabled and ${wanted('e')}
                and (e.transaction_id, e.id) > (c.transaction_id, c.event_id))
            or exists (select from webhook_deliveries d join webhooks w on w.id = d.webhook_id
              where d.workspace_id = $1 and w.is_enabled and d.status = 'pending') as is_open`,

@@ -91,36 +91,36 @@ export class CreateWebhookDto {
   @ArrayMinSize(1)
   @ArrayMaxSize(1_000)
   @IsUUID(undefined, { each: true })
-  accountIds?: string[] | null;
+  accountIds?: string[];
 
   /**
    * Only events of accounts with one of these labels, at the time of the event. With `accountIds`, an account must fit both.
    * @example ["support"]
    */
-  @IsOptional()
+  @Optional()
   @IsArray()
   @ArrayMinSize(1)
   @ArrayMaxSize(50)
   @IsString({ each: true })
   @Length(1, 100, { each: true })
-  labels?: string[] | null;
+  labels?: string[];
 
   /**
    * Headers of every delivery, such as the key of your gateway, at most 20. Answers mask the values.
    * @example { "X-Api-Key": "k3y" }
    */
-  @IsOptional()
-  @ApiPropertyOptional({ type: 'object', additionalProperties: { type: 'string' }, nullable: true })
+  @Optional()
+  @ApiPropertyOptional({ type: 'object', additionalProperties: { type: 'string' } })
   @HasNoFault('areHeaders', headersFault)
-  headers?: Record<string, string> | null;
+  headers?: Record<string, string>;
 
   /**
    * Certificates in PEM, for an `https` server inside of a company: its own authority, or the very certificate of the server. Then
    * the public authorities do not count.
    */
-  @IsOptional()
+  @Optional()
   @HasNoFault('isCaCertificate', caFault)
-  caCertificate?: string | null;
+  caCertificate?: string;
 }
 
 export class UpdateWebhookDto {

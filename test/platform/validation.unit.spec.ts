@@ -156,7 +156,10 @@ describe('null', () => {
       'UpdateAccountDto.proxyUrl',
       'UpdateOwnWorkspaceDto.defaultCountry',
       'UpdateWebhookDto.accountIds',
+      'UpdateWebhookDto.caCertificate',
       'UpdateWebhookDto.description',
+      'UpdateWebhookDto.headers',
+      'UpdateWebhookDto.labels',
       'UpdateWorkspaceDto.pacing',
     ]);
   });

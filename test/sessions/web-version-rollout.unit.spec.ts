@@ -103,6 +103,7 @@ beforeEach(() => {
       if (isDatabaseAway) throw new Error('PostgreSQL is away');
       counted.push([version, sends, failures]);
     },
+    useId: async () => undefined,
     selfSent: async (_environment, version) => void proven.push(version),
   });
   rollout = new WebVersionRollout(sessions, versions, createLogger('test', 'silent'));

@@ -572,7 +572,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists messages, newest first.
+         * Lists messages, newest first. A page looks at 5,000 messages at most, so it may have fewer than `limit`, or none, although there are
+         *     more: follow `nextCursor` until it is null. Pages of `status` `failed`, `unknown`, `cancelled`, `expired`, `scheduled` and `received`
+         *     are always full.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["messages.list"];
@@ -1446,7 +1448,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists the queues with their backlog, in the order in which workers serve them.
+         * Lists the queues with their backlog, in the order in which workers serve them. If more than 50,000 messages wait, the numbers of the
+         *     `whatsapp-` queues are usually seconds old, and at most a minute.
          * @description Needs the admin key.
          */
         get: operations["queues.list"];
@@ -1861,7 +1864,7 @@ export interface components {
         CreateWorkspaceDto: {
             /** @example Acme Ltd */
             name: string;
-            limits?: components["schemas"]["LimitsDto"];
+            limits?: components["schemas"]["LimitsDto"] | null;
         };
         /** @example {} */
         PacingGapsDto: {
@@ -2011,15 +2014,15 @@ export interface components {
          *     }
          */
         UpdateWorkspaceDto: {
-            name?: string;
+            name?: string | null;
             /** @description The pacing settings for all accounts that do not have their own. They replace the old settings as a whole. Null restores the defaults. */
             pacing?: components["schemas"]["PacingDto"] | null;
             /**
              * @description What Flotilla does with an `unknown` message. `hold`: the message waits for a person. `resend`: it is sent again under its WhatsApp id.
-             * @enum {string}
+             * @enum {string|null}
              */
-            unknownPolicy?: "hold" | "resend";
-            limits?: components["schemas"]["LimitsDto"];
+            unknownPolicy?: "hold" | "resend" | null;
+            limits?: components["schemas"]["LimitsDto"] | null;
             /**
              * @description The country of phone numbers that begin with 0 instead of a country code, for example `0812-3456-7890` with `ID`. Null: such
              *     numbers are refused.
@@ -2038,13 +2041,13 @@ export interface components {
              * Format: date-time
              * @description The time when the key expires.
              */
-            expiresAt?: string;
+            expiresAt?: string | null;
             /** @example backend */
             name: string;
             /** @enum {string} */
             role: "owner" | "sender" | "viewer";
             /** @description IP addresses or CIDR ranges that may use the key. */
-            allowedIps?: string[];
+            allowedIps?: string[] | null;
         };
         /**
          * @example {
@@ -2134,7 +2137,7 @@ export interface components {
              * @description How long the old key still works, in seconds. 0 means that it stops at once.
              * @default 0
              */
-            graceSeconds?: number;
+            graceSeconds?: number | null;
         };
         /**
          * @example {
@@ -2152,9 +2155,9 @@ export interface components {
         /** @example {} */
         ReceiveDto: {
             /** @description Stories of contacts. `from` of such a message is `status@broadcast`; `participant` is the person. */
-            stories?: boolean;
+            stories?: boolean | null;
             /** @description Posts of channels that the account follows. `from` of such a message is the channel, which ends in `@newsletter`. */
-            channels?: boolean;
+            channels?: boolean | null;
         };
         /**
          * @example {
@@ -2183,15 +2186,15 @@ export interface components {
             /**
              * @description `live` connects to WhatsApp. `sandbox` connects to the simulated WhatsApp.
              * @default live
-             * @enum {string}
+             * @enum {string|null}
              */
-            environment?: "live" | "sandbox";
-            labels?: string[];
+            environment?: "live" | "sandbox" | null;
+            labels?: string[] | null;
             /** @description The account's own pacing settings. They override those of its workspace, field by field. */
             pacing?: components["schemas"]["PacingDto"] | null;
-            receive?: components["schemas"]["ReceiveDto"];
+            receive?: components["schemas"]["ReceiveDto"] | null;
             /** @description Marks each incoming message as read as soon as it is stored. Its writer sees that. */
-            autoRead?: boolean;
+            autoRead?: boolean | null;
             /**
              * @description The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
              *     them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
@@ -2199,8 +2202,8 @@ export interface components {
              */
             proxyUrl?: string | null;
             /** @description The instance to place the account on. Without it, Flotilla chooses an instance. */
-            instanceId?: string;
-            placement?: components["schemas"]["PlacementFiltersDto"];
+            instanceId?: string | null;
+            placement?: components["schemas"]["PlacementFiltersDto"] | null;
         };
         /**
          * @example {
@@ -2423,28 +2426,28 @@ export interface components {
         };
         /** @example {} */
         UpdateAccountDto: {
-            name?: string;
-            labels?: string[];
+            name?: string | null;
+            labels?: string[] | null;
             /** @description The account's own pacing settings. They replace all earlier ones. Null: the settings of the workspace apply. */
             pacing?: components["schemas"]["PacingDto"] | null;
-            receive?: components["schemas"]["ReceiveDto"];
+            receive?: components["schemas"]["ReceiveDto"] | null;
             /** @description Marks each incoming message as read as soon as it is stored. Its writer sees that. */
-            autoRead?: boolean;
+            autoRead?: boolean | null;
             /** @description The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy. */
             proxyUrl?: string | null;
             /** @description Takes effect the next time that the account is placed. */
-            placement?: components["schemas"]["PlacementFiltersDto"];
+            placement?: components["schemas"]["PlacementFiltersDto"] | null;
         };
         /** @example {} */
         ConnectAccountDto: {
             /**
              * @description How a new account is linked: `qr` by a QR code, `code` by a pairing code that is typed into the phone.
              * @default qr
-             * @enum {string}
+             * @enum {string|null}
              */
-            method?: "code" | "qr";
+            method?: "code" | "qr" | null;
             /** @description The phone's number with country code. Required if `method` is `code`. */
-            phoneNumber?: string;
+            phoneNumber?: string | null;
         };
         /**
          * @example {
@@ -2474,12 +2477,12 @@ export interface components {
         /** @example {} */
         MigrateAccountDto: {
             /** @description The instance to move the account to. Without it, Flotilla chooses the best other instance. */
-            instanceId?: string;
+            instanceId?: string | null;
         };
         /** @example {} */
         SandboxScanDto: {
             /** @description The number of the simulated phone that scans. Without it, the sandbox makes a new phone. */
-            phone?: string;
+            phone?: string | null;
         };
         /**
          * @example {
@@ -2517,17 +2520,51 @@ export interface components {
         };
         /**
          * @example {
-         *       "name": "name",
+         *       "number": "0812-3456-7890",
+         *       "phone": "+6281234567890"
+         *     }
+         */
+        ContactPhoneDto: {
+            /**
+             * @description As people read it on the card, in any form: a local number, a short number, a number with country code.
+             * @example 0812-3456-7890
+             */
+            number: string;
+            /**
+             * @description The WhatsApp number, with country code, if `number` is not in a form that names it.
+             * @example +6281234567890
+             */
+            phone?: string | null;
+            /** @description `cell`, `home`, `work`, `main`, `fax`, `pager`, `other`, or a text of your own. */
+            label?: string | null;
+        };
+        /**
+         * @example {
+         *       "name": "Siti Rahma",
          *       "phone": "+6281234567890",
          *       "organization": "Toko Maju"
          *     }
          */
         ContactDto: {
-            name: string;
-            /** @example +6281234567890 */
-            phone: string;
+            /**
+             * @description Required without `vcard`.
+             * @example Siti Rahma
+             */
+            name?: string | null;
+            /**
+             * @description The only number, or the first. Required without `phones` and `vcard`.
+             * @example +6281234567890
+             */
+            phone?: string | null;
+            /** @description All numbers. */
+            phones?: components["schemas"]["ContactPhoneDto"][] | null;
             /** @example Toko Maju */
-            organization?: string;
+            organization?: string | null;
+            /**
+             * @description The whole card (vCard 2.1, 3.0 or 4.0), which is sent as it is. Leave the other fields out: a field that says something else
+             *     than the card is an error.
+             */
+            vcard?: string | null;
         };
         /**
          * @example {
@@ -2538,31 +2575,34 @@ export interface components {
          */
         MediaSourceDto: {
             /**
-             * Format: uri
-             * @description Flotilla downloads the file from this URL while it accepts the message. The server must have a public address and answer
-             *     200 without a redirect.
+             * @description Flotilla downloads the file from this URL while it accepts the message, as a browser would: it follows five redirects, undoes
+             *     the `Content-Encoding`, and sends a user and password of the URL. The servers must have public addresses.
              * @example https://example.com/invoice.pdf
              */
-            url?: string;
+            url?: string | null;
             /** @description The file itself, as base64. For a file of more than a few megabytes, use `POST /media` and `mediaId`. */
-            data?: string;
+            data?: string | null;
             /**
              * Format: uuid
              * @description The id of a file that was uploaded with `POST /media` or received with a message.
              */
-            mediaId?: string;
+            mediaId?: string | null;
             /**
-             * @description With `data` or `url`: the media type of the file. If the bytes show another type, that type counts.
+             * @description With `data` or `url`: the media type of the file. If the bytes show another type, that type counts. With `mediaId`: its own only.
              * @example application/pdf
              */
-            mimetype?: string;
+            mimetype?: string | null;
             /**
-             * @description With `data` or `url`: the name of the file. The recipient of a document sees it.
+             * @description With `data` or `url`: the name of the file. The recipient of a document sees it. With `mediaId`: its own only.
              * @example invoice.pdf
              */
-            filename?: string;
+            filename?: string | null;
             /** @description The text below an image, a video or a document. */
-            caption?: string;
+            caption?: string | null;
+            /** @description Ignored. The `media` of an answer has it, and may be sent again as it is. The same holds for `sha256` and `error`. */
+            size?: number | null;
+            sha256?: string | null;
+            error?: Record<string, never> | null;
         };
         /**
          * @example {
@@ -2578,9 +2618,9 @@ export interface components {
             /** @example 106.8272 */
             longitude: number;
             /** @example Monas */
-            name?: string;
+            name?: string | null;
             /** @example Gambir, Jakarta */
-            address?: string;
+            address?: string | null;
         };
         /**
          * @example {
@@ -2605,7 +2645,7 @@ export interface components {
              * @description Whether a person may choose several options.
              * @default false
              */
-            multiple?: Record<string, never>;
+            multiple?: Record<string, never> | null;
         };
         /**
          * @example {
@@ -2621,9 +2661,9 @@ export interface components {
              * @description For the type `text`.
              * @example Your parcel is on its way.
              */
-            text?: string;
+            text?: string | null;
             /** @description For the type `contact`: one contact or a list. */
-            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][];
+            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][] | null;
             /**
              * Format: date-time
              * @description Flotilla does not send the message before this time.
@@ -2638,7 +2678,7 @@ export interface components {
              * Format: uuid
              * @description The account that sends. Default: a ready account, preferably the account that last wrote to this recipient.
              */
-            accountId?: string;
+            accountId?: string | null;
             /**
              * @description The recipient: a phone number with country code, or a chat id.
              * @example +6281234567890
@@ -2647,36 +2687,48 @@ export interface components {
             /**
              * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
              * @default text
-             * @enum {string}
+             * @enum {string|null}
              */
-            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice";
+            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice" | null;
             /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
-            media?: components["schemas"]["MediaSourceDto"];
+            media?: components["schemas"]["MediaSourceDto"] | null;
             /** @description For the type `location`. */
-            location?: components["schemas"]["LocationDto"];
+            location?: components["schemas"]["LocationDto"] | null;
             /** @description For the type `poll`. */
-            poll?: components["schemas"]["PollDto"];
+            poll?: components["schemas"]["PollDto"] | null;
             /**
              * Format: uuid
              * @description The id of the message to reply to. It must belong to the same account and the same chat.
              */
-            replyTo?: string;
+            replyTo?: string | null;
             /**
              * @description The persons that the text or the caption mentions: phone numbers or chat ids. The text contains each as `@` and the digits.
              * @example [
              *       "+6281234567890"
              *     ]
              */
-            mentions?: string[];
+            mentions?: string[] | null;
             /**
              * @default normal
-             * @enum {string}
+             * @enum {string|null}
              */
-            priority?: "high" | "normal" | "urgent";
+            priority?: "high" | "normal" | "urgent" | null;
             /** @description Your own data. Flotilla returns it with the message and in every event of the message. */
             metadata?: {
                 [key: string]: unknown;
-            };
+            } | null;
+        };
+        /**
+         * @example {
+         *       "from": "audio/mpeg"
+         *     }
+         */
+        MediaConversion: {
+            /**
+             * @description The type that the file had.
+             * @example audio/mpeg
+             */
+            from: string;
         };
         /**
          * @example {
@@ -2696,6 +2748,9 @@ export interface components {
          *       "size": 1,
          *       "filename": "filename",
          *       "sha256": "sha256",
+         *       "converted": {
+         *         "from": "audio/mpeg"
+         *       },
          *       "error": {
          *         "code": "media.too_large",
          *         "message": "message"
@@ -2711,6 +2766,8 @@ export interface components {
             filename: string | null;
             /** @description The SHA-256 hash of the file, in hexadecimal digits. */
             sha256: string | null;
+            /** @description What Flotilla has converted before sending; null for a file that is sent as it is. */
+            converted: components["schemas"]["MediaConversion"] | null;
             /** @description Why the file of an incoming message is missing. `POST /messages/:id/media` tries the download again. */
             error: components["schemas"]["MediaError"] | null;
         };
@@ -2730,16 +2787,43 @@ export interface components {
         };
         /**
          * @example {
+         *       "number": "number",
+         *       "phone": "6281234567890",
+         *       "label": "label"
+         *     }
+         */
+        ContactPhone: {
+            /** @description As it stands on the card, without `tel:`. A number without country code stays without: it is not known which country is meant. */
+            number: string;
+            /** @description The digits with country code. Null if the card does not tell them. */
+            phone: string | null;
+            /** @description Such as `cell`, `home`, `work`, or the label that its owner wrote. */
+            label: string | null;
+        };
+        /**
+         * @example {
          *       "name": "name",
          *       "phone": "6281234567890",
-         *       "organization": "organization"
+         *       "phones": [
+         *         {
+         *           "number": "number",
+         *           "phone": "6281234567890",
+         *           "label": "label"
+         *         }
+         *       ],
+         *       "organization": "organization",
+         *       "vcard": "vcard"
          *     }
          */
         MessageContact: {
             name: string;
-            /** @description The digits with country code. Null if the card has no phone number. */
+            /** @description The digits with country code of the first number that has them. Null if no number of the card has them. */
             phone: string | null;
+            /** @description Every number of the card. */
+            phones: components["schemas"]["ContactPhone"][];
             organization: string | null;
+            /** @description The whole card. Null if it is very long, or if an older version of Flotilla stored the message. */
+            vcard: string | null;
         };
         /**
          * @example {
@@ -2871,6 +2955,9 @@ export interface components {
          *         "size": 1,
          *         "filename": "filename",
          *         "sha256": "sha256",
+         *         "converted": {
+         *           "from": "audio/mpeg"
+         *         },
          *         "error": {
          *           "code": "media.too_large",
          *           "message": "message"
@@ -2886,7 +2973,15 @@ export interface components {
          *         {
          *           "name": "name",
          *           "phone": "6281234567890",
-         *           "organization": "organization"
+         *           "phones": [
+         *             {
+         *               "number": "number",
+         *               "phone": "6281234567890",
+         *               "label": "label"
+         *             }
+         *           ],
+         *           "organization": "organization",
+         *           "vcard": "vcard"
          *         }
          *       ],
          *       "poll": {
@@ -3221,19 +3316,19 @@ export interface components {
         };
         /** @example {} */
         UpdateChatDto: {
-            archived?: boolean;
+            archived?: boolean | null;
             /** @description WhatsApp allows three pinned chats. */
-            pinned?: boolean;
+            pinned?: boolean | null;
             /** @description A muted chat stays muted until you set this to false. */
-            muted?: boolean;
+            muted?: boolean | null;
         };
         /** @example {} */
         ShowStateDto: {
             /**
              * @default typing
-             * @enum {string}
+             * @enum {string|null}
              */
-            state?: "recording" | "stop" | "typing";
+            state?: "recording" | "stop" | "typing" | null;
         };
         /** @example {} */
         WatchPresenceDto: {
@@ -3241,7 +3336,7 @@ export interface components {
              * @description For how long changes come as the event `account.presence`.
              * @default 300
              */
-            seconds?: number;
+            seconds?: number | null;
         };
         /**
          * @example {
@@ -3578,15 +3673,15 @@ export interface components {
         };
         /** @example {} */
         UpdateGroupDto: {
-            subject?: string;
+            subject?: string | null;
             /** @description An empty text removes the description. */
-            description?: string;
+            description?: string | null;
             /** @description Whether only admins may write messages. */
-            announcementsOnly?: boolean;
+            announcementsOnly?: boolean | null;
             /** @description Whether only admins may change the subject, the description and the picture. */
-            infoAdminsOnly?: boolean;
+            infoAdminsOnly?: boolean | null;
             /** @description Whether only admins may add participants. */
-            addAdminsOnly?: boolean;
+            addAdminsOnly?: boolean | null;
         };
         /**
          * @example {
@@ -3662,17 +3757,33 @@ export interface components {
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "k3y"
+         *       },
          *       "url": "https://example.com/hooks/flotilla",
          *       "events": [
          *         "message.*",
          *         "account.status"
          *       ],
-         *       "description": "CRM"
+         *       "description": "CRM",
+         *       "labels": [
+         *         "support"
+         *       ]
          *     }
          */
         CreateWebhookDto: {
             /**
-             * @description Flotilla posts deliveries to this URL: http or https, on the public internet.
+             * @description Headers of every delivery, such as the key of your gateway, at most 20. Answers mask the values.
+             * @example {
+             *       "X-Api-Key": "k3y"
+             *     }
+             */
+            headers?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * @description Flotilla posts deliveries to this URL: http or https, on the public internet. It sends a user and password of the URL as basic
+             *     auth. Answers mask them.
              * @example https://example.com/hooks/flotilla
              */
             url: string;
@@ -3686,14 +3797,29 @@ export interface components {
              */
             events: string[];
             /** @description Signs deliveries: `whsec_` followed by 24 to 64 bytes in base64. If you leave it out, Flotilla makes one. */
-            secret?: string;
+            secret?: string | null;
             /** @example CRM */
             description?: string | null;
             /** @description Only events of these accounts of the workspace. Left out: events of every account, and events without an account. */
             accountIds?: string[] | null;
+            /**
+             * @description Only events of accounts with one of these labels, at the time of the event. With `accountIds`, an account must fit both.
+             * @example [
+             *       "support"
+             *     ]
+             */
+            labels?: string[] | null;
+            /**
+             * @description Certificates in PEM, for an `https` server inside of a company: its own authority, or the very certificate of the server. Then
+             *     the public authorities do not count.
+             */
+            caCertificate?: string | null;
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "********"
+         *       },
          *       "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=",
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
@@ -3705,6 +3831,10 @@ export interface components {
          *       "accountIds": [
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
+         *       "labels": [
+         *         "labels"
+         *       ],
+         *       "caCertificate": "caCertificate",
          *       "description": "description",
          *       "isEnabled": true,
          *       "disabledReason": "failing",
@@ -3717,13 +3847,25 @@ export interface components {
          */
         WebhookWithSecretResponse: {
             /**
+             * @description The names of the headers of every delivery, with masked values.
+             * @example {
+             *       "X-Api-Key": "********"
+             *     }
+             */
+            headers: {
+                [key: string]: string;
+            };
+            /**
              * @description Signs deliveries. Only this answer shows it. Null if it has not changed.
              * @example whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDazVt3Yrvh2s=
              */
             secret: string | null;
             id: string;
             workspaceId: string;
-            /** @example https://example.com/hooks/flotilla */
+            /**
+             * @description A user and password are masked.
+             * @example https://example.com/hooks/flotilla
+             */
             url: string;
             /**
              * @example [
@@ -3734,6 +3876,10 @@ export interface components {
             events: string[];
             /** @description Null: events of every account, and events without an account. */
             accountIds: string[] | null;
+            /** @description Null: events of accounts with any labels. */
+            labels: string[] | null;
+            /** @description In PEM. Null: the public authorities count. */
+            caCertificate: string | null;
             description: string | null;
             isEnabled: boolean;
             /**
@@ -3757,6 +3903,9 @@ export interface components {
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "********"
+         *       },
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "url": "https://example.com/hooks/flotilla",
@@ -3767,6 +3916,10 @@ export interface components {
          *       "accountIds": [
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
+         *       "labels": [
+         *         "labels"
+         *       ],
+         *       "caCertificate": "caCertificate",
          *       "description": "description",
          *       "isEnabled": true,
          *       "disabledReason": "failing",
@@ -3778,9 +3931,21 @@ export interface components {
          *     }
          */
         WebhookResponse: {
+            /**
+             * @description The names of the headers of every delivery, with masked values.
+             * @example {
+             *       "X-Api-Key": "********"
+             *     }
+             */
+            headers: {
+                [key: string]: string;
+            };
             id: string;
             workspaceId: string;
-            /** @example https://example.com/hooks/flotilla */
+            /**
+             * @description A user and password are masked.
+             * @example https://example.com/hooks/flotilla
+             */
             url: string;
             /**
              * @example [
@@ -3791,6 +3956,10 @@ export interface components {
             events: string[];
             /** @description Null: events of every account, and events without an account. */
             accountIds: string[] | null;
+            /** @description Null: events of accounts with any labels. */
+            labels: string[] | null;
+            /** @description In PEM. Null: the public authorities count. */
+            caCertificate: string | null;
             description: string | null;
             isEnabled: boolean;
             /**
@@ -3814,33 +3983,62 @@ export interface components {
         };
         /**
          * @example {
+         *       "headers": {
+         *         "X-Api-Key": "k3y"
+         *       },
          *       "url": "https://example.com/hooks/flotilla",
          *       "events": [
          *         "message.*"
+         *       ],
+         *       "labels": [
+         *         "support"
          *       ]
          *     }
          */
         UpdateWebhookDto: {
             /**
-             * @description Deliveries that wait for their next attempt go to the new URL at once.
+             * @description Headers of every delivery, such as the key of your gateway, at most 20. Answers mask the values.
+             *     They replace all present headers. A masked value of an answer keeps the present value.
+             * @example {
+             *       "X-Api-Key": "k3y"
+             *     }
+             */
+            headers?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * @description Deliveries that wait for their next attempt go to the new URL at once. The masked user and password of an answer keep the
+             *     present ones. A URL of another server needs its user, password and `headers` again.
              * @example https://example.com/hooks/flotilla
              */
-            url?: string;
+            url?: string | null;
             /**
              * @example [
              *       "message.*"
              *     ]
              */
-            events?: string[];
+            events?: string[] | null;
             description?: string | null;
             /** @description Null: events of every account, and events without an account. */
             accountIds?: string[] | null;
+            /**
+             * @description Only events of accounts with one of these labels, at the time of the event. With `accountIds`, an account must fit both.
+             * @example [
+             *       "support"
+             *     ]
+             */
+            labels?: string[] | null;
+            /**
+             * @description Certificates in PEM, for an `https` server inside of a company: its own authority, or the very certificate of the server. Then
+             *     the public authorities do not count.
+             */
+            caCertificate?: string | null;
             /** @description False: Flotilla delivers nothing. True: it delivers what waited and what happens from now on. Use a replay for the events between. */
-            isEnabled?: boolean;
+            isEnabled?: boolean | null;
             /** @description A new secret of your own. The old secret also signs for 24 hours. */
-            secret?: string;
+            secret?: string | null;
             /** @description True: Flotilla makes a new secret, which only this answer shows. The old secret also signs for 24 hours. */
-            rotateSecret?: boolean;
+            rotateSecret?: boolean | null;
         };
         /**
          * @example {
@@ -3942,19 +4140,19 @@ export interface components {
              * Format: date-time
              * @description Events before this time. Left out: up to now.
              */
-            until?: string;
+            until?: string | null;
             /**
              * @description Events behind this event in the log: the `nextAfter` of the replay before. Repeat the other fields of that replay.
              * @example 7421-88
              */
-            after?: string;
+            after?: string | null;
             /**
              * @description Only these types, if the webhook takes them.
              * @example [
              *       "message.received"
              *     ]
              */
-            types?: string[];
+            types?: string[] | null;
         };
         /**
          * @example {
@@ -4016,7 +4214,7 @@ export interface components {
              * @description True: answers with the moves, and moves nothing.
              * @default false
              */
-            dryRun?: boolean;
+            dryRun?: boolean | null;
         };
         /**
          * @example {
@@ -4145,17 +4343,17 @@ export interface components {
          */
         CreateServerDto: {
             /** @description The `SERVER_ID` of the machine. If you leave it out, Flotilla makes one. */
-            id?: string;
+            id?: string | null;
             /** @example Singapore 1 */
             name: string;
             /** @description The URL whose `/health` answers for the whole machine. Without it, a health check asks the instances of the server. */
             url?: string | null;
             /** @example vps */
-            type?: string;
+            type?: string | null;
             /** @example asia-southeast */
             region?: string | null;
             /** @example production */
-            environment?: string;
+            environment?: string | null;
             /** @example Jakarta */
             location?: string | null;
             /**
@@ -4163,11 +4361,11 @@ export interface components {
              *       "high-capacity"
              *     ]
              */
-            tags?: string[];
+            tags?: string[] | null;
             /** @description How many accounts all instances of the server together may drive. */
-            maxCapacity?: number;
+            maxCapacity?: number | null;
             /** @description The share of the turns of this server, if the strategy uses weights. */
-            weight?: number;
+            weight?: number | null;
         };
         /**
          * @example {
@@ -4254,19 +4452,19 @@ export interface components {
          *     }
          */
         UpdateServerDto: {
-            name?: string;
+            name?: string | null;
             /** @description Whether the server takes accounts. False: its accounts move to other servers. */
-            isEnabled?: boolean;
+            isEnabled?: boolean | null;
             /** @description False: its accounts move to other servers, until a health check succeeds or an instance of the server starts. */
-            isHealthy?: boolean;
+            isHealthy?: boolean | null;
             /** @description The URL whose `/health` answers for the whole machine. Without it, a health check asks the instances of the server. */
             url?: string | null;
             /** @example vps */
-            type?: string;
+            type?: string | null;
             /** @example asia-southeast */
             region?: string | null;
             /** @example production */
-            environment?: string;
+            environment?: string | null;
             /** @example Jakarta */
             location?: string | null;
             /**
@@ -4274,11 +4472,11 @@ export interface components {
              *       "high-capacity"
              *     ]
              */
-            tags?: string[];
+            tags?: string[] | null;
             /** @description How many accounts all instances of the server together may drive. */
-            maxCapacity?: number;
+            maxCapacity?: number | null;
             /** @description The share of the turns of this server, if the strategy uses weights. */
-            weight?: number;
+            weight?: number | null;
         };
         /**
          * @example {
@@ -4452,7 +4650,7 @@ export interface components {
             /** @description How many instances the accounts of a workspace should use. Null or left out: `ROUTER_SHARD_SIZE`. */
             shardSize?: number | null;
             /** @description Left out: all servers. */
-            filters?: components["schemas"]["PlacementFiltersDto"];
+            filters?: components["schemas"]["PlacementFiltersDto"] | null;
         };
         /**
          * @example {
@@ -4597,17 +4795,17 @@ export interface components {
              *     has proven itself; left out: the version that works for most accounts.
              * @example 2.3000.1047775310
              */
-            version?: string;
+            version?: string | null;
             /** @description For `canary`: the ids of the accounts that get a new version first. Left out or empty: the oldest linked account. */
-            canaries?: string[];
+            canaries?: string[] | null;
             /** @description For `canary`: how many sends in a row must be acknowledged before a new version goes to all accounts. Default: 20. */
-            sends?: number;
+            sends?: number | null;
         };
         /**
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.required" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -4710,16 +4908,34 @@ export interface components {
         /**
          * @description `auth.insufficient_role`: This key may not call this route. Use a key with the role owner.
          *
-         *     `api_key.too_wide`: A key cannot make a key that may do more than itself: …. Narrow the new key, or ask the admin to make it.
+         *     `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key.
          */
-        "auth.insufficient_role-api_key.too_wide": {
+        "auth.insufficient_role-auth.other_workspace": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "auth.insufficient_role" | "api_key.too_wide";
+                    code: "auth.insufficient_role" | "auth.other_workspace";
+                };
+            };
+        };
+        /**
+         * @description `auth.insufficient_role`: This key may not call this route. Use a key with the role owner.
+         *
+         *     `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key.
+         *
+         *     `api_key.too_wide`: A key cannot make a key that may do more than itself: …. Narrow the new key, or ask the admin to make it.
+         */
+        "auth.insufficient_role-auth.other_workspace-api_key.too_wide": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "auth.insufficient_role" | "auth.other_workspace" | "api_key.too_wide";
                 };
             };
         };
@@ -4748,7 +4964,7 @@ export interface components {
          *
          *     `validation.failed`: text: must not be empty
          *
-         *     `events.invalid_cursor`: … is not the id of an event. Send the id of an event as it came: two numbers, such as 7421-88.
+         *     `events.invalid_cursor`: … is later than every event of this log: it comes from another installation, or from before a restored backup. The newest id is …: use it to go on from now, or 0-0 to read the log from its beginning.
          */
         "auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor": {
             headers: {
@@ -4778,6 +4994,18 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "auth.key_in_url" | "request.malformed" | "validation.failed" | "media.malformed_upload";
+                };
+            };
+        };
+        /** @description `auth.other_workspace`: This key belongs to another workspace than …. Leave out workspaceId, or use a key of that workspace or the admin key. */
+        "auth.other_workspace": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "auth.other_workspace";
                 };
             };
         };
@@ -4974,16 +5202,18 @@ export interface components {
          *
          *     `media.type_refused`: Flotilla does not send programs, and this is …. Send a link to it, or an archive with a password.
          *
+         *     `media.not_convertible`: The file (audio/mpeg) cannot be converted to a voice message: it has no sound, is damaged or takes too much time of a processor. Send OGG with Opus, or send the file as a document.
+         *
          *     `idempotency.mismatch`: This Idempotency-Key belongs to a different request. Use a new key for a new message.
          */
-        "message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch": {
+        "message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible-idempotency.mismatch": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "message.content_mismatch" | "media.url_unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "idempotency.mismatch";
+                    code: "message.content_mismatch" | "media.url_unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "media.not_convertible" | "idempotency.mismatch";
                 };
             };
         };
@@ -5110,16 +5340,18 @@ export interface components {
          *
          *     `media.too_many_downloads`: This workspace is downloading … media URLs, the limit. Wait until some have ended, upload the files with POST /media instead, or raise MEDIA_DOWNLOADS_PER_WORKSPACE.
          *
+         *     `media.too_many_conversions`: Too many files wait for their conversion. Try again in some seconds, or send voice messages as OGG with Opus.
+         *
          *     `message.too_many_waits`: This workspace has … requests that wait for a message, the limit. The message was not accepted. Try again later or without wait, or follow GET /events. An operator can raise WAITS_PER_WORKSPACE.
          */
-        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-message.too_many_waits": {
+        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-media.too_many_conversions-message.too_many_waits": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit" | "media.too_many_downloads" | "message.too_many_waits";
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit" | "media.too_many_downloads" | "media.too_many_conversions" | "message.too_many_waits";
                 };
             };
         };
@@ -5412,6 +5644,8 @@ export interface components {
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
          *
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
+         *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
          *     `account.web_incompatible`: The page of WhatsApp Web lacks what sending needs (WAWebMsgKey). Messages wait until it is mended: docs/whatsapp-web.md says what to do.
@@ -5420,14 +5654,14 @@ export interface components {
          *
          *     `message.cannot_read`: WhatsApp Web no longer has this message.
          */
-        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_incoming-message.cannot_read": {
+        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_incoming-message.cannot_read": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_incoming" | "message.cannot_read";
+                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_incoming" | "message.cannot_read";
                 };
             };
         };
@@ -5435,6 +5669,8 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
+         *
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -5444,14 +5680,14 @@ export interface components {
          *
          *     `message.cannot_edit`: WhatsApp no longer allows editing this message.
          */
-        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit": {
+        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_edit";
+                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_edit";
                 };
             };
         };
@@ -5459,6 +5695,8 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
+         *
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -5468,14 +5706,14 @@ export interface components {
          *
          *     `message.cannot_revoke`: WhatsApp no longer allows revoking this message.
          */
-        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke": {
+        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_revoke";
+                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_outgoing" | "message.cannot_revoke";
                 };
             };
         };
@@ -5483,6 +5721,8 @@ export interface components {
          * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
          *
          *     `message.already_sending`: The message is …. It can no longer be cancelled.
+         *
+         *     `group.not_member`: The account is no longer in the group …. Let an admin of the group add the account again.
          *
          *     `account.not_ready`: The account is …, not ready. Connect it first: POST /accounts/…/connect.
          *
@@ -5492,14 +5732,14 @@ export interface components {
          *
          *     `message.cannot_react`: The message has been revoked.
          */
-        "request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react": {
+        "request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "message.already_sending" | "account.not_ready" | "account.web_incompatible" | "message.not_sent" | "message.cannot_react";
+                    code: "request.conflict" | "message.already_sending" | "group.not_member" | "account.not_ready" | "account.web_incompatible" | "message.not_sent" | "message.cannot_react";
                 };
             };
         };
@@ -5655,7 +5895,7 @@ export interface components {
                 };
             };
         };
-        /** @description `request.unsupported_media_type`: unsupported charset "LATIN-1" */
+        /** @description `request.unsupported_media_type`: The Content-Type is text/plain. This route takes JSON: send it with "Content-Type: application/json". */
         "request.unsupported_media_type": {
             headers: {
                 [name: string]: unknown;
@@ -5668,7 +5908,7 @@ export interface components {
             };
         };
         /**
-         * @description `request.unsupported_media_type`: unsupported charset "LATIN-1"
+         * @description `request.unsupported_media_type`: The Content-Type is text/plain. This route takes JSON: send it with "Content-Type: application/json".
          *
          *     `media.unsupported_upload`: Send the file as multipart/form-data, in the field "file".
          */
@@ -5770,6 +6010,24 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "service.unavailable" | "media.storage_unavailable";
+                };
+            };
+        };
+        /**
+         * @description `service.unavailable`: PostgreSQL does not answer. Try again later.
+         *
+         *     `media.storage_unavailable`: The storage of media is unavailable right now. Try again.
+         *
+         *     `media.converter_missing`: Flotilla cannot convert this file, because ffmpeg is not installed on the server. Send a voice message as OGG with Opus, or let the operator install ffmpeg (npm start does it) or set FFMPEG_PATH.
+         */
+        "service.unavailable-media.storage_unavailable-media.converter_missing": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "service.unavailable" | "media.storage_unavailable" | "media.converter_missing";
                 };
             };
         };
@@ -6179,7 +6437,7 @@ export interface components {
         };
     };
     parameters: {
-        /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+        /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
         WorkspaceId: string;
     };
     requestBodies: never;
@@ -6635,7 +6893,7 @@ export interface operations {
     "ownWorkspace.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6655,6 +6913,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6664,7 +6923,7 @@ export interface operations {
     "ownWorkspace.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6688,7 +6947,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -6705,7 +6964,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6750,7 +7009,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6760,7 +7019,7 @@ export interface operations {
     "ownApiKeys.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6784,7 +7043,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-api_key.too_wide"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace-api_key.too_wide"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -6797,7 +7056,7 @@ export interface operations {
     "ownApiKeys.rotate": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6824,7 +7083,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-api_key.too_wide"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace-api_key.too_wide"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.expired-api_key.rotated-api_key.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -6837,7 +7096,7 @@ export interface operations {
     "ownApiKeys.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6858,7 +7117,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-api_key.not_found"];
             409: components["responses"]["request.conflict-api_key.in_use"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -6875,7 +7134,7 @@ export interface operations {
                 limit?: number;
                 status?: "created" | "waiting" | "starting" | "qr" | "pairing" | "syncing" | "ready" | "reconnecting" | "disconnected" | "conflict" | "logged_out" | "failed";
                 environment?: "live" | "sandbox";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6966,6 +7225,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -6975,7 +7235,7 @@ export interface operations {
     "accounts.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -6999,7 +7259,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-workspace.account_limit-sandbox.off"];
             413: components["responses"]["request.too_large"];
@@ -7013,7 +7273,7 @@ export interface operations {
     "accounts.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7036,6 +7296,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7045,7 +7306,7 @@ export interface operations {
     "accounts.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7066,7 +7327,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7078,7 +7339,7 @@ export interface operations {
     "accounts.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7105,7 +7366,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -7119,7 +7380,7 @@ export interface operations {
     "accounts.connect": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7146,7 +7407,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
             413: components["responses"]["request.too_large"];
@@ -7160,7 +7421,7 @@ export interface operations {
     "accounts.qr": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7184,7 +7445,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_qr"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7195,7 +7456,7 @@ export interface operations {
     "accounts.pairingCode": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7218,7 +7479,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["account.no_pairing_code"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7229,7 +7490,7 @@ export interface operations {
     "accounts.disconnect": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7252,7 +7513,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7263,7 +7524,7 @@ export interface operations {
     "accounts.restart": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7286,7 +7547,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-sandbox.off"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7298,7 +7559,7 @@ export interface operations {
     "accounts.resumeCold": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7321,7 +7582,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict-account.cold_not_paused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7332,7 +7593,7 @@ export interface operations {
     "accounts.migrate": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7359,7 +7620,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-instance.none_available-instance.not_available-account.session_not_portable"];
             413: components["responses"]["request.too_large"];
@@ -7372,7 +7633,7 @@ export interface operations {
     "accounts.logout": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7395,7 +7656,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7407,7 +7668,7 @@ export interface operations {
     "accounts.sandboxScan": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7434,7 +7695,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-sandbox.phone_not_found"];
             409: components["responses"]["request.conflict-account.not_sandbox-account.no_qr-sandbox.off-sandbox.refused"];
             413: components["responses"]["request.too_large"];
@@ -7452,7 +7713,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7496,6 +7757,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7505,7 +7767,7 @@ export interface operations {
     "accounts.screenshot": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7528,7 +7790,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7551,7 +7813,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7586,6 +7848,9 @@ export interface operations {
                      *             "size": 1,
                      *             "filename": "filename",
                      *             "sha256": "sha256",
+                     *             "converted": {
+                     *               "from": "audio/mpeg"
+                     *             },
                      *             "error": {
                      *               "code": "media.too_large",
                      *               "message": "message"
@@ -7601,7 +7866,15 @@ export interface operations {
                      *             {
                      *               "name": "name",
                      *               "phone": "6281234567890",
-                     *               "organization": "organization"
+                     *               "phones": [
+                     *                 {
+                     *                   "number": "number",
+                     *                   "phone": "6281234567890",
+                     *                   "label": "label"
+                     *                 }
+                     *               ],
+                     *               "organization": "organization",
+                     *               "vcard": "vcard"
                      *             }
                      *           ],
                      *           "poll": {
@@ -7678,6 +7951,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7690,7 +7964,7 @@ export interface operations {
                 /** @description The answer waits until the message has this status or a later one, or until `timeoutMs` is over. */
                 wait?: "sent" | "delivered";
                 timeoutMs?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
@@ -7728,21 +8002,21 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-media.not_found-message.not_found"];
             409: components["responses"]["request.conflict-account.none_ready-idempotency.in_progress"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
-            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-idempotency.mismatch"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-message.too_many_waits"];
+            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible-idempotency.mismatch"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-media.too_many_conversions-message.too_many_waits"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable-media.storage_unavailable"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable-media.converter_missing"];
         };
     };
     "messages.sendBatch": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7766,7 +8040,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -7779,7 +8053,7 @@ export interface operations {
     "messages.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7802,6 +8076,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -7811,7 +8086,7 @@ export interface operations {
     "messages.cancel": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7834,7 +8109,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.already_sending"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7845,7 +8120,7 @@ export interface operations {
     "messages.edit": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7872,9 +8147,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
+            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_edit"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7886,7 +8161,7 @@ export interface operations {
     "messages.revoke": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7909,9 +8184,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
+            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_outgoing-message.cannot_revoke"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -7921,7 +8196,7 @@ export interface operations {
     "messages.react": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7948,9 +8223,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
+            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_sent-message.cannot_react"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -7962,7 +8237,7 @@ export interface operations {
     "messages.read": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -7985,9 +8260,9 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
-            409: components["responses"]["request.conflict-message.already_sending-account.not_ready-account.web_incompatible-message.not_incoming-message.cannot_read"];
+            409: components["responses"]["request.conflict-message.already_sending-group.not_member-account.not_ready-account.web_incompatible-message.not_incoming-message.cannot_read"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-instance.unreachable-instance.refused"];
@@ -7997,7 +8272,7 @@ export interface operations {
     "messages.downloadMedia": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8020,7 +8295,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-message.no_media-account.not_ready-media.unavailable-media.not_downloaded"];
             413: components["responses"]["media.too_large-workspace.storage_limit"];
@@ -8034,7 +8309,7 @@ export interface operations {
     "messages.resend": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8057,7 +8332,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.not_resendable"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8074,7 +8349,7 @@ export interface operations {
                 limit?: number;
                 /** @description Only media from this source. */
                 source?: "upload" | "url" | "data" | "incoming";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8115,6 +8390,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -8124,7 +8400,7 @@ export interface operations {
     "media.upload": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8156,7 +8432,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-media.malformed_upload"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
@@ -8170,7 +8446,7 @@ export interface operations {
     "media.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8193,6 +8469,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             416: components["responses"]["media.range_not_satisfiable"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8203,7 +8480,7 @@ export interface operations {
     "media.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8224,7 +8501,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-media.not_found"];
             409: components["responses"]["request.conflict-media.in_use"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8235,7 +8512,7 @@ export interface operations {
     "chats.number": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8260,6 +8537,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             422: components["responses"]["number.invalid"];
@@ -8276,7 +8554,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8322,6 +8600,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8333,7 +8612,7 @@ export interface operations {
     "chats.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8360,7 +8639,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-chat.cannot_pin"];
             413: components["responses"]["request.too_large"];
@@ -8374,7 +8653,7 @@ export interface operations {
     "chats.markRead": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8397,7 +8676,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8409,7 +8688,7 @@ export interface operations {
     "chats.showState": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8436,7 +8715,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
@@ -8450,7 +8729,7 @@ export interface operations {
     "chats.presence": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8479,7 +8758,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["request.conflict-account.not_ready"];
             413: components["responses"]["request.too_large"];
@@ -8498,7 +8777,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8550,6 +8829,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-chat.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8565,7 +8845,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8609,6 +8889,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8620,7 +8901,7 @@ export interface operations {
     "chats.contact": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8645,6 +8926,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
@@ -8656,7 +8938,7 @@ export interface operations {
     "chats.picture": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8683,6 +8965,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-contact.not_found-contact.no_picture"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-account.too_many_number_checks-whatsapp.number_checks_paused"];
@@ -8699,7 +8982,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8739,6 +9022,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8750,7 +9034,7 @@ export interface operations {
     "groups.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8777,7 +9061,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8791,7 +9075,7 @@ export interface operations {
     "groups.join": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8818,7 +9102,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.invite_invalid"];
             409: components["responses"]["request.conflict-account.not_ready-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8832,7 +9116,7 @@ export interface operations {
     "groups.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8857,6 +9141,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -8868,7 +9153,7 @@ export interface operations {
     "groups.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8897,7 +9182,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8911,7 +9196,7 @@ export interface operations {
     "groups.add": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8940,7 +9225,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8954,7 +9239,7 @@ export interface operations {
     "groups.remove": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -8983,7 +9268,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -8997,7 +9282,7 @@ export interface operations {
     "groups.promote": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9026,7 +9311,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -9040,7 +9325,7 @@ export interface operations {
     "groups.demote": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9069,7 +9354,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             413: components["responses"]["request.too_large"];
@@ -9083,7 +9368,7 @@ export interface operations {
     "groups.invite": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9108,7 +9393,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9120,7 +9405,7 @@ export interface operations {
     "groups.resetInvite": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9145,7 +9430,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.not_admin-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9157,7 +9442,7 @@ export interface operations {
     "groups.leave": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9180,7 +9465,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found"];
             409: components["responses"]["request.conflict-account.not_ready-group.not_member-group.refused"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9192,7 +9477,7 @@ export interface operations {
     "groups.picture": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9219,6 +9504,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found-instance.not_found-group.not_found-group.no_picture"];
             409: components["responses"]["account.not_ready"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9233,7 +9519,7 @@ export interface operations {
             query?: {
                 /** @description Only these types, separated by commas; `message.*` means every type that begins with `message.`. */
                 types?: string;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: {
@@ -9261,6 +9547,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-events.too_many_streams"];
             500: components["responses"]["internal.error"];
@@ -9274,7 +9561,7 @@ export interface operations {
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9293,6 +9580,9 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
+                     *           "headers": {
+                     *             "X-Api-Key": "********"
+                     *           },
                      *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "url": "https://example.com/hooks/flotilla",
@@ -9303,6 +9593,10 @@ export interface operations {
                      *           "accountIds": [
                      *             "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
                      *           ],
+                     *           "labels": [
+                     *             "labels"
+                     *           ],
+                     *           "caCertificate": "caCertificate",
                      *           "description": "description",
                      *           "isEnabled": true,
                      *           "disabledReason": "failing",
@@ -9325,7 +9619,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -9335,7 +9629,7 @@ export interface operations {
     "webhooks.create": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9359,7 +9653,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-account.not_found"];
             409: components["responses"]["request.conflict-webhook.limit_reached"];
             413: components["responses"]["request.too_large"];
@@ -9373,7 +9667,7 @@ export interface operations {
     "webhooks.get": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9396,7 +9690,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -9406,7 +9700,7 @@ export interface operations {
     "webhooks.delete": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9427,7 +9721,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9438,7 +9732,7 @@ export interface operations {
     "webhooks.update": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9465,7 +9759,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found-account.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
@@ -9479,7 +9773,7 @@ export interface operations {
     "webhooks.test": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9502,7 +9796,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-webhook.too_many_tests"];
@@ -9519,7 +9813,7 @@ export interface operations {
                 limit?: number;
                 /** @description Only deliveries with this status. */
                 status?: "pending" | "delivered" | "failed" | "dead";
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9569,7 +9863,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
@@ -9579,7 +9873,7 @@ export interface operations {
     "webhooks.redeliver": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9604,7 +9898,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found-webhook.delivery_not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -9615,7 +9909,7 @@ export interface operations {
     "webhooks.replay": {
         parameters: {
             query?: {
-                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace. */
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
@@ -9642,7 +9936,7 @@ export interface operations {
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed-events.invalid_cursor"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-webhook.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large"];
