@@ -199,7 +199,7 @@ function toContact({ name = '', vcard, organization, ...wanted }: ContactDto, in
   const phones = (wanted.phones ?? []).map(({ number, phone: digits, label }) => ({
     number,
     phone: parsePhoneNumber(digits ?? number),
-    label: label ?? null,
+    label: label ?? 'cell',
   }));
   if (vcard) {
     const contact = fromVcard(vcard);
@@ -225,7 +225,7 @@ function toContact({ name = '', vcard, organization, ...wanted }: ContactDto, in
     return contact;
   }
   if (phone !== null && !phones.some((other) => other.phone === phone))
-    phones.unshift({ number: `+${phone}`, phone, label: null });
+    phones.unshift({ number: `+${phone}`, phone, label: 'cell' });
   const contact = {
     name,
     phone: phone ?? phones.find((other) => other.phone !== null)?.phone ?? null,

@@ -129,7 +129,7 @@ export class MediaSourceDto {
   @IsShortText(maxCaptionLength)
   caption?: string;
 
-  /** Ignored. The `media` of an answer has it, and may be sent again as it is. The same holds for `sha256` and `error`. */
+  /** Ignored. The `media` of an answer has it, and may be sent again as it is. The same holds for `sha256`, `converted` and `error`. */
   @Optional()
   @IsNumber()
   size?: number;
@@ -137,6 +137,10 @@ export class MediaSourceDto {
   @Optional()
   @IsString()
   sha256?: string;
+
+  @Optional()
+  @IsObject()
+  converted?: object;
 
   @Optional()
   @IsObject()
@@ -307,7 +311,7 @@ export class ContactPhone {
   number!: string;
   /** The digits with country code. Null if the card does not tell them. */
   phone!: string | null;
-  /** Such as `cell`, `home`, `work`, or the label that its owner wrote. */
+  /** Such as `cell`, `home`, `work`, or the label that its owner wrote. A number that you send without a label is `cell`. */
   label!: string | null;
 }
 

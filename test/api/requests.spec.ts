@@ -216,7 +216,8 @@ describe('null', () => {
       { type: 'poll', poll: { question: 'When?', options: ['now', 'later'] } },
     ];
     for (const part of parts) {
-      const { body: first } = await call('POST', '/messages', { accountId, to, ...part });
+      const { body: first, status } = await call('POST', '/messages', { accountId, to, ...part });
+      expect([status, first]).toEqual([202, expect.anything()]);
       const {
         type,
         text,

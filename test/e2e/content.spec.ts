@@ -339,7 +339,7 @@ describe('what is no media', () => {
   it('a contact goes out, several do, and they come in', async () => {
     const siti = { name: 'Siti Rahma', phone: '+62 812-3456-7890', organization: 'Toko Maju' };
     const one = await sent({ type: 'contact', contact: siti });
-    const number = { number: '+6281234567890', phone: '6281234567890', label: null };
+    const number = { number: '+6281234567890', phone: '6281234567890', label: 'cell' };
     expect(one.contact).toEqual([
       { ...siti, phone: '6281234567890', phones: [number], vcard: expect.stringContaining('FN:Siti Rahma') },
     ]);

@@ -2599,9 +2599,10 @@ export interface components {
             filename?: string | null;
             /** @description The text below an image, a video or a document. */
             caption?: string | null;
-            /** @description Ignored. The `media` of an answer has it, and may be sent again as it is. The same holds for `sha256` and `error`. */
+            /** @description Ignored. The `media` of an answer has it, and may be sent again as it is. The same holds for `sha256`, `converted` and `error`. */
             size?: number | null;
             sha256?: string | null;
+            converted?: Record<string, never> | null;
             error?: Record<string, never> | null;
         };
         /**
@@ -2797,7 +2798,7 @@ export interface components {
             number: string;
             /** @description The digits with country code. Null if the card does not tell them. */
             phone: string | null;
-            /** @description Such as `cell`, `home`, `work`, or the label that its owner wrote. */
+            /** @description Such as `cell`, `home`, `work`, or the label that its owner wrote. A number that you send without a label is `cell`. */
             label: string | null;
         };
         /**
