@@ -159,7 +159,8 @@ describe('each operation of the document', () => {
     for (const name of schema.required ?? []) wrong.push({ ...valid, [name]: undefined });
     for (const [name, property] of Object.entries(schema.properties ?? {})) {
       const { type } = resolve(property);
-      if (type !== undefined && ![type].flat().includes('object')) wrong.push({ ...valid, [name]: { wrong: true } });
+      if (type !== undefined && ![type].flat().includes('object'))
+        wrong.push({ ...valid, [name]: { wrong: true } });
     }
     for (const body of wrong) {
       const { status } = await call(operation, allowed(operation), { body });
