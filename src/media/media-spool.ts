@@ -1,7 +1,6 @@
 import { Inject, Injectable, type OnModuleInit } from '@nestjs/common';
 import { createHash, randomUUID } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -72,7 +71,9 @@ export class MediaSpool implements OnModuleInit {
     });
     try {
       await mkdir(this.dir, { recursive: true, mode: 0o700 });
-      await pipeline(source, measured, createWriteStream(path, { flags: 'wx', mode: 0o600, flush: true }));
+      // The file exists before anything can fail: otherwise it could be made after it is removed below.
+      const file = await open(path, 'wx', 0o600);
+      await pipeline(source, measured, file.createWriteStream({ flush: true }));
       if (size === 0) throw new MediaEmpty();
       return { path, size, sha256: hash.digest('hex') };
     } catch (error) {

@@ -310,7 +310,8 @@ export class ReplayDto {
 
   /**
    * Events behind this event in the log: the `nextAfter` of the replay before. Repeat the other fields of that replay.
-   * @example 7421-88
+   * `0-0` is the beginning of the log.
+   * @example 0-0
    */
   @Optional()
   @Matches(/^\d{1,19}-\d{1,19}$/, { message: 'must be the id of an event, such as 7421-88' })

@@ -49,8 +49,6 @@ const impossible: [RegExp, string][] = [
   [/messages\/\{id\}\/media$/, 'message.no_media'],
   [/messages\/\{id\}\/resend$/, 'message.not_resendable'],
   [/deliveries\/\{deliveryId\}\/redeliver$/, 'webhook.delivery_not_found'],
-  // No event has the id of the example yet.
-  [/webhooks\/\{id\}\/replay$/, 'events.invalid_cursor'],
   [/instances\/\{id\}\/(drain|activate)$/, 'instance.not_found'],
   [/^PUT \/api\/v1\/admin\/web-versions\/policy$/, 'web_version.not_kept'],
   // A file is sent by the media's own tests.

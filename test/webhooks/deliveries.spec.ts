@@ -152,7 +152,7 @@ describe('a delivery', () => {
       'webhook-id': delivery!.id,
     });
     const [{ text }] = await system.database.query(
-      `select w::text || convert_from(w.headers || w.login, 'latin1') as text from webhooks w where id = $1`,
+      `select w::text || encode(w.headers || w.login, 'escape') as text from webhooks w where id = $1`,
       [id],
     );
     for (const secret of ['k3y-value', 'ss-word', 'jürgen', 'rgen']) expect(text).not.toContain(secret);

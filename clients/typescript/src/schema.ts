@@ -4124,7 +4124,7 @@ export interface components {
         /**
          * @example {
          *       "since": "2026-11-24T08:00:00Z",
-         *       "after": "7421-88",
+         *       "after": "0-0",
          *       "types": [
          *         "message.received"
          *       ]
@@ -4144,7 +4144,8 @@ export interface components {
             until?: string | null;
             /**
              * @description Events behind this event in the log: the `nextAfter` of the replay before. Repeat the other fields of that replay.
-             * @example 7421-88
+             *     `0-0` is the beginning of the log.
+             * @example 0-0
              */
             after?: string | null;
             /**
