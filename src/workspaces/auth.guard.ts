@@ -12,6 +12,7 @@ import type { Request, Response } from 'express';
 import { isolate, isolatedTo } from '../platform/database/isolation.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { setDefaultCountry } from '../platform/http/phone-number.js';
+import { PacedRefusals } from '../platform/http/paced-refusals.js';
 import { UnreadResponses } from '../platform/http/unread-responses.js';
 import { keyRoles, type KeyRole } from './api-key.entity.js';
 import { hashKey } from './api-keys.service.js';
@@ -114,6 +115,8 @@ export class OtherWorkspace extends Problem {
 /** Closes every route that is not public: the caller needs a key with a sufficient role. */
 @Injectable()
 export class AuthGuard implements CanActivate, OnApplicationBootstrap {
+  private readonly refusals = new PacedRefusals();
+
   constructor(
     private readonly reflector: Reflector,
     private readonly authentication: AuthenticationService,
@@ -137,7 +140,7 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
     request.access = needed;
     if (needed === 'public') return true;
     const principal = await this.identify(request);
-    this.limits.count(principal, context.switchToHttp().getResponse<Response>());
+    await this.count(principal, context.switchToHttp().getResponse<Response>());
     request.principal = principal;
     this.unread.enter(ownerOf(principal), context.switchToHttp().getResponse<Response>());
     const named = workspaceIdOf(request);
@@ -156,6 +159,16 @@ export class AuthGuard implements CanActivate, OnApplicationBootstrap {
     // Routes for the admin are about all workspaces. There `workspaceId` is only a filter.
     if (needed !== 'admin' && request.workspaceId !== undefined) isolate(request.workspaceId);
     return true;
+  }
+
+  /** Counts the request. A refusal is told a little later, so that refusing costs less than what is refused. @throws RateLimitExceeded */
+  private async count(principal: Principal, response: Response): Promise<void> {
+    try {
+      this.limits.count(principal, response);
+    } catch (error) {
+      await this.refusals.next(ownerOf(principal));
+      throw error;
+    }
   }
 
   /** @throws AuthenticationRequired, InvalidKey, RateLimitExceeded */

@@ -87,6 +87,7 @@ export function readJson({ bytes, caps = defaultCaps, seeBody, beforeParse }: Js
       throw new BodyTypeUnsupported(request.headers['content-type']);
     // Otherwise body-parser would read the whole body before it refuses it.
     if (announced > bytes && announced !== Infinity) throw new BodyTooLarge(bytes);
+    if (announced > smallBytes) readInTurns(request);
     read(request, response, (error?: unknown) => {
       if (error !== undefined) {
         next(error);
@@ -125,6 +126,18 @@ async function parseJson(request: BodyRequest, body: Buffer, caps: JsonCaps): Pr
     // The validation of a large body takes a turn of its own.
     if (body.length > smallBytes) await longTurn(caller);
   }
+}
+
+/** Reads a large body bit by bit, in turns with the work of other callers: gigabytes a second would leave no time for them. */
+function readInTurns(request: BodyRequest): void {
+  let bytes = 0;
+  request.on('data', (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes < smallBytes) return;
+    bytes = 0;
+    request.pause();
+    void longTurn(callerOf(request)).then(() => request.resume());
+  });
 }
 
 /** Middleware that closes the connection after an answer that came before a large body was read. Otherwise Node would read all of it. */

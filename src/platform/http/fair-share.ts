@@ -3,14 +3,18 @@ import type { NextFunction, Request, Response } from 'express';
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { Problem } from '../errors/problem.js';
 
-/** How many requests of one owner this process works on at once while other owners make requests, too. */
-const atOnceBesideOthers = 2;
-/** The same for an owner that is alone. Its requests need not take all connections to PostgreSQL. */
-const atOnceAlone = 8;
+/** How many requests of one owner this process works on at once. They need not take all connections to PostgreSQL. */
+const atOnce = 8;
+/** The same for a heavy owner, while other owners make requests, too. */
+const atOnceHeavy = 2;
+/** An owner is heavy when its requests took more than so many milliseconds of a second, and more than those of any other. */
+const heavyMs = 2_000;
+/** It stays heavy for this long, in milliseconds, and for as long as its requests wait. */
+const heavyForMs = 3_000;
 /** For this long after its last request an owner counts as one that makes requests, in milliseconds. */
 const activeMs = 1_000;
-/** After work that took longer, its place stays empty for as long, if other owners make requests. */
-const restFromMs = 20;
+/** If requests of a heavy owner wait, its place stays empty after each for so many times as long as the work took. */
+const restRatio = 2;
 const maxRestMs = 200;
 
 /** Ends the work for a request whose connection is closed. Its client never sees it. */
@@ -29,12 +33,13 @@ export function serveInTurn(_request: Request, _response: Response, next: NextFu
 
 /**
  * Gives each owner of requests (a workspace, or the admin) the same share of this process and of its connections to PostgreSQL: it
- * works on few requests of an owner at once, and the others of that owner wait in order. Long work is followed by a rest. One
- * owner with a thousand requests thus delays its own requests, and not those of others.
+ * works on few requests of an owner at once, and the others of that owner wait in order. Of a heavy
+ * owner it works on fewer, and with rests. One owner with a thousand requests thus delays its own requests, and not those of others.
  */
 @Injectable()
 export class FairShare {
   private readonly owners = new Map<string, { working: number; waiting: (() => void)[] }>();
+  private readonly used = new RecentUse();
   /** The last request, and the last one of another owner. */
   private latest = { owner: '', at: -Infinity };
   private latestOther = { owner: '', at: -Infinity };
@@ -79,9 +84,12 @@ export class FairShare {
 
   /** @param tookMs how long the work took */
   leave(owner: string, tookMs: number): void {
-    if (tookMs > restFromMs && this.limitOf(owner) === atOnceBesideOthers)
-      setTimeout(() => this.free(owner), Math.min(tookMs, maxRestMs)).unref();
-    else this.free(owner);
+    this.used.add(owner, tookMs);
+    const isWaiting = (this.owners.get(owner)?.waiting.length ?? 0) > 0;
+    if (isWaiting && this.limitOf(owner) === atOnceHeavy) {
+      this.used.keepHeavy(owner);
+      setTimeout(() => this.free(owner), Math.min(restRatio * tookMs, maxRestMs)).unref();
+    } else this.free(owner);
   }
 
   private free(owner: string): void {
@@ -103,7 +111,47 @@ export class FairShare {
 
   private limitOf(owner: string): number {
     const other = this.latest.owner === owner ? this.latestOther : this.latest;
-    return performance.now() - other.at < activeMs ? atOnceBesideOthers : atOnceAlone;
+    return performance.now() - other.at < activeMs && this.used.isHeavy(owner) ? atOnceHeavy : atOnce;
+  }
+}
+
+/** The time that requests took in the last one to two seconds, by owner. */
+class RecentUse {
+  private since = -Infinity;
+  private present = new Map<string, number>();
+  private past = new Map<string, number>();
+  private most = { owner: '', ms: 0 };
+  /** Until when an owner is heavy. */
+  private readonly heavy = new Map<string, number>();
+
+  add(owner: string, ms: number): void {
+    const now = performance.now();
+    if (now - this.since > activeMs) {
+      this.past = this.present;
+      this.present = new Map<string, number>();
+      this.since = now;
+      this.most = { owner: '', ms: 0 };
+      for (const [each, used] of this.past) this.rank(each, used);
+      for (const [each, until] of this.heavy) if (until < now) this.heavy.delete(each);
+    }
+    const used = (this.present.get(owner) ?? 0) + ms;
+    this.present.set(owner, used);
+    const all = used + (this.past.get(owner) ?? 0);
+    this.rank(owner, all);
+    // Two seconds at most.
+    if (owner === this.most.owner && all > 2 * heavyMs) this.keepHeavy(owner);
+  }
+
+  isHeavy(owner: string): boolean {
+    return (this.heavy.get(owner) ?? 0) > performance.now();
+  }
+
+  keepHeavy(owner: string): void {
+    this.heavy.set(owner, performance.now() + heavyForMs);
+  }
+
+  private rank(owner: string, ms: number): void {
+    if (owner === this.most.owner || ms > this.most.ms) this.most = { owner, ms };
   }
 }
 

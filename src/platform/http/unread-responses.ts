@@ -12,6 +12,8 @@ const lookMs = 500;
 const concurrency = 4;
 /** About the memory of a request without its body, so that open requests are limited too. */
 const requestBytes = 16 * 1024;
+/** For this long, what the clients of an owner have not read is not added up again: it may have thousands of answers. */
+const staleMs = 20;
 
 export class TooMuchUnread extends Problem {
   constructor(maxBytes: number) {
@@ -33,13 +35,23 @@ interface Answer {
   end: (() => void) | null;
 }
 
+/** What one owner holds. */
+interface Owner {
+  answers: Map<Response, Answer>;
+  /** The memory of all its requests. */
+  requestBytes: number;
+  /** The bytes that waited for its clients at the time `lookedAt`. */
+  unreadBytes: number;
+  lookedAt: number;
+}
+
 /**
  * The open answers of this process by owner, and the memory that they hold: their requests, and the bytes of pages, downloads and
  * streams that wait until their clients read them. An owner is a workspace id, or `admin`.
  */
 @Injectable()
 export class UnreadResponses implements OnApplicationShutdown {
-  private readonly owners = new Map<string, Map<Response, Answer>>();
+  private readonly owners = new Map<string, Owner>();
   private readonly ownersOf = new WeakMap<Response, string>();
   private readonly turns = new Map<string, { limit: LimitFunction; users: number }>();
   private readonly maxBytes: number;
@@ -60,12 +72,20 @@ export class UnreadResponses implements OnApplicationShutdown {
     this.ownersOf.set(response, owner);
     // A closed answer does not tell that it closes.
     if (response.closed) return;
-    const answers = this.owners.get(owner) ?? new Map<Response, Answer>();
-    this.owners.set(owner, answers);
-    answers.set(response, { requestBytes: requestBytes + bodyBytesOf(response.req), end: null });
+    const held = this.owners.get(owner) ?? {
+      answers: new Map<Response, Answer>(),
+      requestBytes: 0,
+      unreadBytes: 0,
+      lookedAt: -Infinity,
+    };
+    this.owners.set(owner, held);
+    const answer: Answer = { requestBytes: requestBytes + bodyBytesOf(response.req), end: null };
+    held.answers.set(response, answer);
+    held.requestBytes += answer.requestBytes;
     response.once('close', () => {
-      answers.delete(response);
-      if (answers.size === 0 && this.owners.get(owner) === answers) this.owners.delete(owner);
+      held.answers.delete(response);
+      held.requestBytes -= answer.requestBytes;
+      if (held.answers.size === 0 && this.owners.get(owner) === held) this.owners.delete(owner);
     });
   }
 
@@ -75,15 +95,17 @@ export class UnreadResponses implements OnApplicationShutdown {
    */
   addBytes(response: Response, bytes: number): void {
     const owner = this.ownersOf.get(response);
-    const answer = owner === undefined ? undefined : this.owners.get(owner)?.get(response);
-    if (owner === undefined || !answer) return;
+    const held = owner === undefined ? undefined : this.owners.get(owner);
+    const answer = held?.answers.get(response);
+    if (owner === undefined || !held || !answer) return;
     answer.requestBytes += bytes;
+    held.requestBytes += bytes;
     this.assertRoom(owner);
   }
 
   /** Makes an answer a stream, which `end` ends when its owner has too much unread and this stream is behind. */
   stream(response: Response, end: () => void): void {
-    const answer = this.owners.get(this.mustOwn(response))?.get(response);
+    const answer = this.owners.get(this.mustOwn(response))?.answers.get(response);
     if (answer) answer.end = end;
   }
 
@@ -111,12 +133,17 @@ export class UnreadResponses implements OnApplicationShutdown {
     }
   }
 
-  /** The memory that the open answers of one owner hold, in bytes. */
+  /** The memory that the open answers of one owner hold, in bytes. What its clients have not read is looked up now and then. */
   private bytesOf(owner: string): number {
-    let bytes = 0;
-    for (const [response, answer] of this.owners.get(owner) ?? [])
-      bytes += response.writableLength + answer.requestBytes;
-    return bytes;
+    const held = this.owners.get(owner);
+    if (!held) return 0;
+    const now = performance.now();
+    if (now - held.lookedAt > staleMs) {
+      held.lookedAt = now;
+      held.unreadBytes = 0;
+      for (const response of held.answers.keys()) held.unreadBytes += response.writableLength;
+    }
+    return held.requestBytes + held.unreadBytes;
   }
 
   /** The memory that all open answers hold, and those of the owner that holds the most, in bytes. */
@@ -143,7 +170,7 @@ export class UnreadResponses implements OnApplicationShutdown {
 
   /** Ends the streams that are furthest behind, of each owner that has too much unread, until it has no longer too much. */
   private endStreams(): void {
-    for (const [owner, answers] of [...this.owners]) {
+    for (const [owner, { answers }] of [...this.owners]) {
       let bytes = this.bytesOf(owner);
       if (bytes <= this.maxBytes) continue;
       const streams = [...answers]
