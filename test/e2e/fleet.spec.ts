@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createStack, type Stack } from '../../setup/stack.mjs';
-import { browsersBelow, descendantsOf, isAlive } from '../support/processes.js';
+import { browsersBelow, descendantsOf, isAlive, killNow } from '../support/processes.js';
 import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
 import { eventually } from '../support/eventually.js';
 import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.js';
@@ -361,7 +361,7 @@ describe('a fleet of two servers with two instances each', () => {
     await flotilla.sandbox('DELETE', '/faults');
     await expectDeliveredThroughout('machine', async () => {
       const everything = [second.supervisordPid!, ...(await descendantsOf(second.supervisordPid!))];
-      for (const pid of everything) process.kill(pid, 'SIGKILL');
+      for (const pid of everything) killNow(pid);
       await eventually('ready on the other server', async () => {
         const now = await Promise.all(lost.map(([id]) => workspace.account(id)));
         return now.every(({ status, instanceId }) => status === 'ready' && instanceId.startsWith('server-1'));

@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { files } from '../sandbox/media-files.js';
-import { browsersBelow, descendantsOf, isAlive } from '../support/processes.js';
+import { browsersBelow, descendantsOf, isAlive, killNow } from '../support/processes.js';
 import { eventually } from '../support/eventually.js';
 import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.js';
 
@@ -133,7 +133,7 @@ describe.each([
   const killBrowsers = async () => {
     const browsers = await browsersBelow(flotilla.stack.varDir);
     expect(browsers.length).toBeGreaterThanOrEqual(accounts.length);
-    for (const pid of browsers) process.kill(pid, 'SIGKILL');
+    for (const pid of browsers) killNow(pid);
   };
 
   it('texts and pictures arrive once, in order, and none is unknown', async () => {

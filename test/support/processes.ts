@@ -29,3 +29,12 @@ export async function browsersBelow(varDir: string): Promise<number[]> {
   }
   return found;
 }
+
+/** Ends a process of the test at once. A process that has ended by itself meanwhile is as good. */
+export function killNow(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
