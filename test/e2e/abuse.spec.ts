@@ -10,8 +10,8 @@ import { breachesOf } from '../../bench/abuse-judge.mjs';
 const options = {
   seconds: 2,
   beforeSeconds: 1,
-  calmSeconds: 3,
-  recoverySeconds: 10,
+  calmSeconds: 1,
+  recoverySeconds: 5,
   everyMs: 40,
   requestsPerMinute: 2_000,
   scale: {
