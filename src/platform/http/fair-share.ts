@@ -7,7 +7,7 @@ import { Problem } from '../errors/problem.js';
 const atOnce = 8;
 /** The same for a heavy owner, while other owners make requests, too. */
 const atOnceHeavy = 2;
-/** An owner is heavy when its requests took more than so many milliseconds of a second, and more than those of any other. */
+/** An owner is heavy when its requests took more than so many milliseconds in each of two seconds, and more than those of any other. */
 const heavyMs = 2_000;
 /** It stays heavy for this long, in milliseconds, and for as long as its requests wait. */
 const heavyForMs = 3_000;
@@ -33,8 +33,8 @@ export function serveInTurn(_request: Request, _response: Response, next: NextFu
 
 /**
  * Gives each owner of requests (a workspace, or the admin) the same share of this process and of its connections to PostgreSQL: it
- * works on few requests of an owner at once, and the others of that owner wait in order. Of a heavy
- * owner it works on fewer, and with rests. One owner with a thousand requests thus delays its own requests, and not those of others.
+ * works on few requests of an owner at once, and the others of that owner wait in order. For a heavy owner it works on fewer,
+ * and with rests. One owner with a thousand requests thus delays its own requests, and not those of others.
  */
 @Injectable()
 export class FairShare {
@@ -127,7 +127,7 @@ class RecentUse {
   add(owner: string, ms: number): void {
     const now = performance.now();
     if (now - this.since > activeMs) {
-      this.past = this.present;
+      this.past = now - this.since > 2 * activeMs ? new Map<string, number>() : this.present;
       this.present = new Map<string, number>();
       this.since = now;
       this.most = { owner: '', ms: 0 };
@@ -138,7 +138,7 @@ class RecentUse {
     this.present.set(owner, used);
     const all = used + (this.past.get(owner) ?? 0);
     this.rank(owner, all);
-    // Two seconds at most.
+    // The sum is over two seconds at most.
     if (owner === this.most.owner && all > 2 * heavyMs) this.keepHeavy(owner);
   }
 
