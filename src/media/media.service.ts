@@ -274,7 +274,7 @@ export class MediaService {
   ): Promise<SpooledFile> {
     const leave = this.conversions.enter(workspaceId);
     try {
-      return await this.converter.toVoice(file, type, maxBytes);
+      return await withoutTurn(() => this.converter.toVoice(file, type, maxBytes));
     } finally {
       leave();
     }
