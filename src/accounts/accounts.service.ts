@@ -7,7 +7,7 @@ import { InstanceClient } from '../instances/instance-client.js';
 import { InstancesService } from '../instances/instances.service.js';
 import { Problem, ValidationFailed } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
-import { asPlatform } from '../platform/database/isolation.js';
+import { asPlatform } from '../platform/context.js';
 import { parsePhoneNumber, phoneNumberHint } from '../platform/http/phone-number.js';
 import { AccountNotFound, AccountNotReady, SessionChanging, sessionChangingCodes } from './account-errors.js';
 import { Account, type AccountStatus, drivenStatuses, type Receive } from './account.entity.js';

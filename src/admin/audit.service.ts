@@ -13,7 +13,7 @@ import { LRUCache } from 'lru-cache';
 import { type Observable, tap } from 'rxjs';
 import { DataSource } from 'typeorm';
 import type { AuditLogResponse, ListLogsQuery } from '../instances/logs.dto.js';
-import { asPlatform } from '../platform/database/isolation.js';
+import { asPlatform } from '../platform/context.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { type AuditEntry, AuditLog } from '../workspaces/audit-log.js';

@@ -2,7 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { priorities, queueOf } from '../messages/message.entity.js';
-import { asPlatform } from '../platform/database/isolation.js';
+import { asPlatform } from '../platform/context.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { FailedJobsService } from '../queues/failed-jobs.service.js';

@@ -1,6 +1,6 @@
 import { Inject, Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { pause } from '../platform/pause.js';
-import { asPlatform } from '../platform/database/isolation.js';
+import { asPlatform } from '../platform/context.js';
 import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { AuthenticationService } from '../workspaces/authentication.service.js';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { DataSource } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
-import { asPlatform } from '../platform/database/isolation.js';
+import { asPlatform } from '../platform/context.js';
 import { DiskStorage } from './disk-storage.js';
 import { MediaBlobsService } from './media-blobs.service.js';
 import { MediaConverter } from './media-converter.js';

@@ -3,7 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
-import { asPlatform } from '../platform/database/isolation.js';
+import { asPlatform } from '../platform/context.js';
 import { Notifications } from '../platform/database/notifications.js';
 import { prepared } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';

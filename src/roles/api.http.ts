@@ -8,7 +8,6 @@ import type { Config } from '../platform/config/config.js';
 import { maxFormBytes, readJson } from '../platform/http/body.js';
 import { allowOrigins } from '../platform/http/cors.js';
 import type { HttpOptions } from '../platform/http/http.js';
-import { serveInTurn } from '../platform/http/fair-share.js';
 import { refuseKeyInUrl } from '../platform/http/key-in-url.js';
 import { networkOf } from '../platform/http/rate-limit.js';
 import { pageHeaders } from '../platform/http/security-headers.js';
@@ -39,7 +38,6 @@ export function httpOptionsOf({ http: { corsOrigins, trustedProxies } }: Config)
       app.get(HealthService).measure,
       app.get(MetricsService).measure,
       refuseKeyInUrl,
-      serveInTurn,
       ...(corsOrigins.length > 0 ? [onlyBelow(apiPath, allowOrigins(corsOrigins))] : []),
     ],
   };

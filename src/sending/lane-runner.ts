@@ -9,7 +9,8 @@ import type { Config } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { prepared } from '../platform/database/prepared.js';
 import { Problem } from '../platform/errors/problem.js';
-import { logContext, type Logger } from '../platform/logging/logger.js';
+import { asPlatform } from '../platform/context.js';
+import type { Logger } from '../platform/logging/logger.js';
 import { LOGGER } from '../platform/logging/logging.module.js';
 import { type Claim, claimColumns, claimHead, isDriven, finishAndClaim } from './claims.js';
 import { LaneCampaignShare } from './lane-campaign-share.js';
@@ -137,9 +138,9 @@ export class LaneRunner implements BeforeApplicationShutdown {
         const isOver = ended + 1 >= run.most || performance.now() >= until;
         return order.filter((other) => !isOver && (other >= claim.priority || !run.asUrgentOnly));
       };
-      const outcome = await logContext.run({ messageId: claim.id }, () =>
-        this.send(claim, run, order, prioritiesToClaim),
-      );
+      const outcome = await asPlatform(() => this.send(claim, run, order, prioritiesToClaim), {
+        messageId: claim.id,
+      });
       // The sweep puts a postponed message again when it is due.
       if (outcome.kind === 'postponed') return { ended, head: null, isUnclaimed: false };
       ended += 1;

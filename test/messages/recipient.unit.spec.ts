@@ -3,12 +3,13 @@ import { describe, expect, it } from 'vitest';
 import { whatsappIdOf } from '../../src/messages/message.entity.js';
 import { addressOf } from '../../src/messages/persons.js';
 import { parseRecipient, recipientHint } from '../../src/messages/recipient.js';
-import { parsePhoneNumber, serveNumbers, setDefaultCountry } from '../../src/platform/http/phone-number.js';
+import { serveRequest } from '../../src/platform/context.js';
+import { parsePhoneNumber, setDefaultCountry } from '../../src/platform/http/phone-number.js';
 
 /** Serves one request of a workspace with this default country. */
 function inRequest<Result>(country: string | null, work: () => Result): Result {
   let result!: Result;
-  serveNumbers(() => {
+  serveRequest('r', () => {
     setDefaultCountry(country);
     result = work();
   });
@@ -175,7 +176,7 @@ describe('a number that begins with 0 instead of a country code', () => {
     const served = ['ID', 'DE', null].map(
       (country) =>
         new Promise((resolve) =>
-          serveNumbers(() => {
+          serveRequest('r', () => {
             setDefaultCountry(country);
             setImmediate(() => resolve(parsePhoneNumber('0812345678')));
           }),

@@ -3,7 +3,8 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { beginInTurns } from '../../src/platform/http/begin-in-turns.js';
-import { FairShare, serveInTurn, withoutTurn } from '../../src/platform/http/fair-share.js';
+import { serveRequest } from '../../src/platform/context.js';
+import { FairShare, withoutTurn } from '../../src/platform/http/fair-share.js';
 import { eventually } from '../support/eventually.js';
 import { fake } from '../support/fake.js';
 
@@ -43,7 +44,8 @@ class Work {
 /** A server whose requests work for the owner that their query names. */
 async function shareServer(work: (name: string) => Promise<void>) {
   const share = new FairShare();
-  const url = await serve(serveInTurn, (request, response, next) => {
+  const inContext: RequestHandler = (_request, _response, next) => serveRequest('r', next);
+  const url = await serve(inContext, (request, response, next) => {
     const { owner = '', name = '' } = request.query as Record<string, string>;
     share
       .enter(owner, response)

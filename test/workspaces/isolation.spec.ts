@@ -5,7 +5,8 @@ import type { DataSource } from 'typeorm';
 import type { PostgresDriver } from 'typeorm/driver/postgres/PostgresDriver.js';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { asPlatform, isolate, isolatedTo, serveRequest } from '../../src/platform/database/isolation.js';
+import { asPlatform, serveRequest } from '../../src/platform/context.js';
+import { isolate, isolatedTo } from '../../src/platform/database/isolation.js';
 import { prepared } from '../../src/platform/database/prepared.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
@@ -38,7 +39,7 @@ afterAll(async () => {
 /** Does something as a request of a workspace does. */
 function requestOf<Result>(workspaceId: string, work: () => Promise<Result>): Promise<Result> {
   return new Promise((resolve, reject) =>
-    serveRequest(() => {
+    serveRequest('r', () => {
       isolate(workspaceId);
       work().then(resolve, reject);
     }),

@@ -1,43 +1,22 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import pg, { type PoolClient } from 'pg';
-import { logContext } from '../logging/logger.js';
+import { presentContext } from '../context.js';
 
 /** The PostgreSQL role that sees the rows of one workspace only. A migration creates it and its policies. */
 export const tenantRole = 'flotilla_tenant';
-
-/** On whose behalf code runs: for one workspace, or for Flotilla itself (null). */
-interface Behalf {
-  workspaceId: string | null;
-}
-
-const behalf = new AsyncLocalStorage<Behalf>();
-
-/** Runs the code that serves one request. It runs for Flotilla itself until {@link isolate} names the workspace. */
-export function serveRequest(serve: () => void): void {
-  behalf.run({ workspaceId: null }, serve);
-}
 
 /**
  * Isolates the present request: from now on, its queries see only the rows of one workspace.
  * @throws Error outside of a request
  */
 export function isolate(workspaceId: string): void {
-  const current = behalf.getStore();
-  if (!current) throw new Error('Only code that serves a request can be isolated.');
+  const current = presentContext();
+  if (!current?.isRequest) throw new Error('Only code that serves a request can be isolated.');
   current.workspaceId = workspaceId;
 }
 
 /** The workspace that the present code is isolated to. Null if it runs for Flotilla itself. */
 export function isolatedTo(): string | null {
-  return behalf.getStore()?.workspaceId ?? null;
-}
-
-/**
- * Runs work for Flotilla itself that a request started but that does not serve this request alone, such as a shared stream.
- * Its log lines do not carry the id of the request.
- */
-export function asPlatform<Result>(work: () => Result): Result {
-  return logContext.run({}, () => behalf.run({ workspaceId: null }, work));
+  return presentContext()?.workspaceId ?? null;
 }
 
 /** How many connections in a row may be unusable before that is an error: more than a pool has. */

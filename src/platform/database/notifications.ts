@@ -2,7 +2,7 @@ import type { Config } from '../config/config.js';
 import type { Logger } from '../logging/logger.js';
 import { pause } from '../pause.js';
 import { ImpatientClient } from './impatient-client.js';
-import { asPlatform } from './isolation.js';
+import { asPlatform } from '../context.js';
 
 const attemptMs = 3_000;
 const heartbeatMs = 10_000;

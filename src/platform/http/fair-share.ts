@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
-import type { NextFunction, Request, Response } from 'express';
-import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Response } from 'express';
+import { presentContext } from '../context.js';
 import { Problem } from '../errors/problem.js';
 
 /** How many requests of one owner this process works on at once. They need not take all connections to PostgreSQL. */
@@ -24,13 +24,6 @@ export class ClientGone extends Problem {
   }
 }
 
-const turns = new AsyncLocalStorage<{ turn: Turn | null }>();
-
-/** Middleware for {@link FairShare}: it must run around all work for the request. */
-export function serveInTurn(_request: Request, _response: Response, next: NextFunction): void {
-  turns.run({ turn: null }, next);
-}
-
 /**
  * Gives each owner of requests (a workspace, or the admin) the same share of this process and of its connections to PostgreSQL: it
  * works on few requests of an owner at once, and the others of that owner wait in order. For a heavy owner it works on fewer,
@@ -49,11 +42,12 @@ export class FairShare {
    * @throws ClientGone
    */
   async enter(owner: string, response: Response): Promise<void> {
-    const context = turns.getStore();
-    if (!context) throw new Error('The middleware serveInTurn must run before the guards.');
+    const context = presentContext();
+    if (!context?.isRequest) throw new Error('Only code that serves a request has turns.');
     this.see(owner);
-    context.turn = new Turn(this, owner, response);
-    await context.turn.take();
+    const turn = new Turn(this, owner, response);
+    context.turn = turn;
+    await turn.take();
     if (response.closed) throw new ClientGone();
   }
 
@@ -209,6 +203,6 @@ class Turn {
  * its turn for that time, and waits for a new turn afterwards. Outside of a request it just does the work.
  */
 export function withoutTurn<Result>(work: () => Promise<Result>): Promise<Result> {
-  const turn = turns.getStore()?.turn;
+  const turn = presentContext()?.turn;
   return turn ? turn.without(work) : work();
 }

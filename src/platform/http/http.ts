@@ -1,17 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
-import { serveRequest } from '../database/isolation.js';
+import { serveRequest } from '../context.js';
 import { RouteNotFound, ValidationFailed } from '../errors/problem.js';
 import { ProblemFilter, sendProblem } from '../errors/problem.filter.js';
-import { logContext, type Logger } from '../logging/logger.js';
+import type { Logger } from '../logging/logger.js';
 import { beginInTurns } from './begin-in-turns.js';
 import { closeUnread, maxBodyBytes, readJson } from './body.js';
 import { forwardedWithoutPorts } from './forwarded.js';
 import { hardenServer, type HttpTimeouts } from './http-server.js';
 import type { SignedCalls } from './internal.guard.js';
 import { trustedCaps } from './json-caps.js';
-import { serveNumbers } from './phone-number.js';
 import { securityHeaders } from './security-headers.js';
 
 /** The HTTP options of a role. */
@@ -56,7 +55,7 @@ export function configureHttp(
     const given = request.headers['x-request-id'];
     request.id = typeof given === 'string' && /^[\w.-]{1,100}$/.test(given) ? given : randomUUID();
     response.setHeader('X-Request-Id', request.id);
-    logContext.run({ requestId: request.id }, () => serveRequest(() => serveNumbers(next)));
+    serveRequest(request.id, next);
   });
   if (logger.isLevelEnabled('debug')) app.use(logRequests(logger));
   app.use(securityHeaders);

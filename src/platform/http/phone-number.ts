@@ -1,9 +1,6 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { type CountryCode, isSupportedCountry, parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import { LRUCache } from 'lru-cache';
-
-/** The country of the numbers without a country code, for the request that the code serves. */
-const request = new AsyncLocalStorage<{ country: CountryCode | null }>();
+import { presentContext } from '../context.js';
 
 /** A number is parsed when its request is validated, and again when it is used: the second time, the cache has it. */
 const cache = new LRUCache<string, { digits: string | null }, { text: string; country: CountryCode | null }>({
@@ -19,14 +16,9 @@ const oldForms = /^(?:521\d{10}|225\d{8}|229\d{8})$/;
 /** What people write between the digits of a number. */
 const separators = /[\s\p{Z}\p{Pd}\p{Ps}\p{Pe}\u2212.]/gu;
 
-/** Serves one request. Its numbers need a country code until {@link setDefaultCountry} names a country. */
-export function serveNumbers(serve: () => void): void {
-  request.run({ country: null }, serve);
-}
-
-/** Reads the numbers of the present request that begin with a single 0 as numbers of this country. */
+/** Reads the numbers of the present request that begin with a single 0 as numbers of this country. Without it, numbers need a country code. */
 export function setDefaultCountry(country: string | null): void {
-  const current = request.getStore();
+  const current = presentContext();
   if (current) current.country = country !== null && isCountry(country) ? country : null;
 }
 
@@ -55,7 +47,7 @@ export function plain(text: string): string {
  */
 export function parsePhoneNumber(text: string): string | null {
   if (text.length > maxLength) return null;
-  const country = request.getStore()?.country ?? null;
+  const country = presentContext()?.country ?? null;
   // The same text is another number in another country.
   return cache.memo(`${country ?? ''} ${text}`, { context: { text, country } }).digits;
 }
@@ -67,7 +59,7 @@ export function phoneNumberHint(text: unknown): string {
     text.length <= maxLength &&
     /^0[1-9]\d{3,}$/.test(plain(text).replace(separators, ''));
   if (!isNational) return 'must be a phone number with country code, for example +6281234567890';
-  return request.getStore()?.country
+  return presentContext()?.country
     ? 'is not a number of the defaultCountry of the workspace: write it with its country code, for example +6281234567890'
     : 'has no country code: write it as +6281234567890, or set defaultCountry of the workspace (PATCH /workspace)';
 }

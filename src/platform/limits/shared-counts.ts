@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 import { randomUUID } from 'node:crypto';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
-import { asPlatform } from '../database/isolation.js';
+import { asPlatform } from '../context.js';
 import type { Logger } from '../logging/logger.js';
 import { LOGGER } from '../logging/logging.module.js';
 import { pause } from '../pause.js';

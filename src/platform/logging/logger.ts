@@ -1,15 +1,6 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import type { LoggerService } from '@nestjs/common';
 import { pino, type Logger as PinoLogger } from 'pino';
-
-/** The fields that every log line of one piece of work carries: its request, its message, its account. */
-export interface LogContext {
-  requestId?: string;
-  messageId?: string;
-  accountId?: string;
-}
-
-export const logContext = new AsyncLocalStorage<LogContext>();
+import { presentContext } from '../context.js';
 
 /** Names of fields whose values are never logged, at the top level of a line and one level below. */
 const secretFields = [
@@ -52,7 +43,7 @@ export function createLogger(
       formatters: { level: (label) => ({ level: label }) },
       redact: { paths: redact, censor },
       serializers: { err: describeError },
-      mixin: () => ({ ...logContext.getStore() }),
+      mixin: () => ({ ...presentContext()?.log }),
       hooks: { streamWrite: masking(secrets) },
     },
     pino.destination({ fd: toStderr ? 2 : 1, sync: true }),
