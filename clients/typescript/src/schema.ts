@@ -1739,6 +1739,9 @@ export interface webhooks {
          *     - `message.revoked`: it was deleted for everyone
          *     - `message.reaction`: somebody has reacted, or taken a reaction back
          *     - `message.poll_vote`: somebody has voted in a poll, or taken a vote back
+         *     - `call.received`: somebody calls an account
+         *     - `call.missed`: nobody has taken a call, or it was rejected on another device of the account
+         *     - `call.rejected`: Flotilla has rejected a call, because the account has `rejectCalls`
          *     - `group.participants`: somebody has joined or left a group, or has become or ceased to be its admin
          *     - `group.updated`: the subject, description, picture or settings of a group have changed
          *     - `webhook.disabled`: a webhook was disabled, because its endpoint is gone or has failed for days
@@ -2177,7 +2180,8 @@ export interface components {
         };
         /**
          * @example {
-         *       "name": "Support"
+         *       "name": "Support",
+         *       "callAnswer": "We do not take calls. Please write to us."
          *     }
          */
         CreateAccountDto: {
@@ -2195,6 +2199,13 @@ export interface components {
             receive?: components["schemas"]["ReceiveDto"] | null;
             /** @description Marks each incoming message as read as soon as it is stored. Its writer sees that. */
             autoRead?: boolean | null;
+            /** @description Rejects each call to the account. */
+            rejectCalls?: boolean | null;
+            /**
+             * @description The text that a person gets whose call was rejected: a message, at most one in ten minutes.
+             * @example We do not take calls. Please write to us.
+             */
+            callAnswer?: string | null;
             /**
              * @description The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
              *     them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
@@ -2362,6 +2373,8 @@ export interface components {
          *         "channels": true
          *       },
          *       "autoRead": true,
+         *       "rejectCalls": true,
+         *       "callAnswer": "callAnswer",
          *       "proxyUrl": "socks5://********:********@proxy.example.com:1080",
          *       "placement": {
          *         "environment": "production",
@@ -2396,6 +2409,8 @@ export interface components {
             /** @description Which messages outside of chats are stored. */
             receive: components["schemas"]["ReceiveResponse"];
             autoRead: boolean;
+            rejectCalls: boolean;
+            callAnswer: string | null;
             /**
              * @description A user and password are shown as `********:********`.
              * @example socks5://********:********@proxy.example.com:1080
@@ -2424,7 +2439,11 @@ export interface components {
             /** Format: date-time */
             createdAt: string;
         };
-        /** @example {} */
+        /**
+         * @example {
+         *       "callAnswer": "We do not take calls. Please write to us."
+         *     }
+         */
         UpdateAccountDto: {
             name?: string | null;
             labels?: string[] | null;
@@ -2433,6 +2452,13 @@ export interface components {
             receive?: components["schemas"]["ReceiveDto"] | null;
             /** @description Marks each incoming message as read as soon as it is stored. Its writer sees that. */
             autoRead?: boolean | null;
+            /** @description Rejects each call to the account. */
+            rejectCalls?: boolean | null;
+            /**
+             * @description The text that a person gets whose call was rejected: a message, at most one in ten minutes. Null: no message.
+             * @example We do not take calls. Please write to us.
+             */
+            callAnswer?: string | null;
             /** @description The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy. */
             proxyUrl?: string | null;
             /** @description Takes effect the next time that the account is placed. */
@@ -3746,7 +3772,7 @@ export interface components {
              * @example message.delivered
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
             /** Format: date-time */
             createdAt: string;
             workspaceId: string | null;
@@ -4094,7 +4120,7 @@ export interface components {
              * @example message.sent
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
             accountId: string | null;
             /**
              * @description `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it.
@@ -7203,6 +7229,8 @@ export interface operations {
                      *             "channels": true
                      *           },
                      *           "autoRead": true,
+                     *           "rejectCalls": true,
+                     *           "callAnswer": "callAnswer",
                      *           "proxyUrl": "socks5://********:********@proxy.example.com:1080",
                      *           "placement": {
                      *             "environment": "production",

@@ -8,7 +8,7 @@ import type { PageWindow } from './page-functions.js';
 
 /** What a part of the page is needed for. */
 export type ContractNeed =
-  'starting' | 'connection' | 'receiving' | 'sending' | 'media' | 'actions' | 'reads' | 'groups';
+  'starting' | 'connection' | 'receiving' | 'sending' | 'media' | 'actions' | 'reads' | 'groups' | 'calls';
 
 /** Without these parts messages wait. The others are missed only by the calls that use them. */
 export const essentialNeeds: readonly ContractNeed[] = ['connection', 'receiving', 'sending', 'media'];
@@ -139,6 +139,12 @@ export const pageContract: Record<ContractNeed, readonly string[]> = {
     'WAWebModifyParticipantsGroupAction.promoteParticipants()',
     'WAWebModifyParticipantsGroupAction.demoteParticipants()',
     'WASmaxGroupsAddParticipantsRPC.sendAddParticipantsRPC()',
+  ],
+  calls: [
+    'WAWap.wap()',
+    'WAWap.generateId()',
+    'WADeprecatedSendIq.deprecatedCastStanza()',
+    'WWebJS.rejectCall()',
   ],
 };
 

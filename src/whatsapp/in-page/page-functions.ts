@@ -1,8 +1,9 @@
 import type { MessageTarget } from '../message-target.js';
 import type { OutgoingContent } from '../outgoing-content.js';
+import type { PageCall } from './page-calls.js';
 import type { PagePresence } from './page-presence.js';
 import type { PageContactItem } from './page-reads.js';
-import type { PageLibrary, PageModules, PageWid, PageWidLike } from './page-modules.js';
+import type { PageCallModel, PageLibrary, PageModules, PageWid, PageWidLike } from './page-modules.js';
 
 /*
  * Functions that run inside the WhatsApp Web page. Puppeteer sends their source text, so a function may use nothing from
@@ -190,6 +191,10 @@ export interface PageModel {
   isGroupStatus?: boolean;
   /** A story of a channel. */
   isNewsletterStatus?: boolean;
+  /** For the line about a call: how it ended, as WAWebCallLogMsgData names it. */
+  callOutcome?: string;
+  isVideoCall?: boolean;
+  isGroupCall?: boolean;
 }
 
 /** A chat as the page holds it. */
@@ -282,6 +287,7 @@ export interface PageWindow {
   onEditMessageEvent: (message: PageModel, text: string) => void;
   onReaction: (reactions: PageReaction[]) => void;
   onPollVoteEvent: (votes: PageVote[]) => void;
+  onIncomingCall: (call: PageCallModel) => void;
   onChatUnreadCountEvent: () => void;
   /** The binding that passes a batch of {@link PageEvent}s to the instance, as JSON. */
   flotillaEmit: (events: string) => void;
@@ -359,6 +365,16 @@ export interface PageFlotilla {
   /** Shows the recipient an indicator for a time, in milliseconds. */
   showTyping?(chat: PageChat, ms: number, state: 'typing' | 'recording'): Promise<void>;
   messageOf?(model: PageModel): PageMessage;
+  calls?: {
+    /** The calls that the page holds. */
+    held(): PageCallModel[];
+    /** Null for a call that the account makes. @param isNew the page has just told it */
+    ringing(call: PageCallModel, isNew: boolean): PageCall | null;
+    /** Null if the message is no line about a missed call to the account. */
+    missed(message: PageModel): PageCall | null;
+  };
+  /** The ids of the calls that Flotilla has rejected in this page. */
+  rejectedCalls?: Set<string>;
 }
 
 /** An `<input type="file">` that receives a file from the browser. */
@@ -372,6 +388,7 @@ export type PageEvent =
   | { kind: 'message'; message: PageMessage }
   | { kind: 'warning'; text: string }
   | ({ kind: 'presence' } & PagePresence)
+  | ({ kind: 'call' } & PageCall)
   | PageChange
   | PageGroupNotice;
 

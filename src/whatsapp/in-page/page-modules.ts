@@ -26,7 +26,21 @@ interface PageCollection<Model> {
   getModelsArray(): Model[];
 }
 
+/** A call as the page holds it, or as the library reports it. */
+export interface PageCallModel {
+  id?: unknown;
+  /** The caller. */
+  peerJid?: PageWidLike;
+  groupJid?: PageWidLike;
+  isVideo?: boolean;
+  isGroup?: boolean;
+  outgoing?: boolean;
+  /** Seconds since 1970. */
+  offerTime?: number;
+}
+
 interface PageMessageCollection extends PageCollection<PageModel> {
+  on(event: 'add' | 'change:callOutcome', listener: (message: PageModel) => void): void;
   on(
     event: 'change:msgKey',
     listener: (keys: { newKey: PageModel['id']; oldKey: PageModel['id'] }) => void,
@@ -89,12 +103,17 @@ export interface PageNewGroup {
 
 /** By the names that `window.require` takes. */
 export interface PageModules {
+  WADeprecatedSendIq: { deprecatedCastStanza?(stanza: object): Promise<unknown> };
   WALinkify: { findLink(text: string): object | null | undefined };
+  WAWap: { wap?(tag: string, attributes: object, children?: object[]): object };
   WAWebBackendEventBus: { BackendEventBus: { triggerRefreshQR?(): void } };
   WAWebApiContact: {
     getCurrentLid(wid: PageWid): PageWid | undefined;
     getPhoneNumber(wid: PageWid): PageWid | undefined;
   };
+  /** It keeps the calls in a Map, under a name that differs. */
+  WAWebCallCollection: object;
+  'WAWebCallLogMsgData.flow': { CallOutcome?: { Missed?: string } };
   WAWebChatLoadMessages: { loadEarlierMsgs(options: { chat: PageChat }): Promise<PageModel[] | undefined> };
   WAWebCmd: {
     Cmd: {
@@ -186,6 +205,7 @@ export interface PageLibrary {
   getChat(chatId: string, options: { getAsModel: false }): Promise<PageChat | undefined>;
   sendMessage(chat: PageChat, text: string, options: object): Promise<unknown>;
   editMessage(message: PageModel, text: string, options: object): Promise<unknown>;
+  rejectCall(peer: string, callId: string): Promise<unknown>;
   sendSeen(chatId: string): Promise<boolean>;
   sendChatstate(state: string, chatId: string): Promise<unknown>;
   toStickerData(media: object): Promise<object>;
