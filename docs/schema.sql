@@ -1470,7 +1470,10 @@ AS $function$
         end if;
         insert into events (workspace_id, account_id, type, data)
         values (new.workspace_id, new.account_id, case when new.is_from_device and (tg_op = 'INSERT' or old.status = new.status)
-          then 'message.sent_elsewhere' else 'message.' || new.status end, message_json(new));
+          then 'message.sent_elsewhere'
+          when new.direction = 'incoming' and new.chat_id = 'status@broadcast' then 'story.' || new.status
+          when new.direction = 'incoming' and new.chat_id like '%@newsletter' then 'channel.' || new.status
+          else 'message.' || new.status end, message_json(new));
         return null;
       end $function$;
 

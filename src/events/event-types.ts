@@ -27,6 +27,8 @@ export const eventTypes = {
   'message.revoked': 'it was deleted for everyone',
   'message.reaction': 'somebody has reacted, or taken a reaction back',
   'message.poll_vote': 'somebody has voted in a poll, or taken a vote back',
+  'story.received': 'a story of a contact has come, and the account wants stories (`receive.stories`)',
+  'channel.received': 'a post of a channel has come, and the account wants them (`receive.channels`)',
   'call.received': 'somebody calls an account',
   'call.missed': 'nobody has taken a call, or it was rejected on another device of the account',
   'call.rejected': 'Flotilla has rejected a call, because the account has `rejectCalls`',

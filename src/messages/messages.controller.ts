@@ -48,7 +48,7 @@ import {
 } from './messages.dto.js';
 import { MessageWaits, TooManyWaits } from './message-waits.js';
 import { MediaGone, MediaNotDownloaded } from './media-problems.js';
-import { ContentMismatch } from './content-preparation.js';
+import { CannotPost, ContentMismatch } from './content-preparation.js';
 import {
   AcceptService,
   IdempotencyInProgress,
@@ -107,6 +107,7 @@ export class MessagesController {
     NoAccountReady,
     MessageLimitReached,
     ContentMismatch,
+    new CannotPost(true, []),
     MediaNotFound,
     MediaUnavailable,
     TooManyUrlDownloads,

@@ -13,6 +13,7 @@ import { installEvents } from './in-page/page-events.js';
 import { noticeTypes } from './notices.js';
 import { installFlotilla } from './in-page/page-functions.js';
 import { installPersons } from './in-page/page-persons.js';
+import { installPosts } from './in-page/page-posts.js';
 import { installSending } from './in-page/page-send.js';
 import { installShims } from './in-page/page-shims.js';
 import { installTyping } from './in-page/page-typing.js';
@@ -70,7 +71,11 @@ export class ContractWatch {
       for (const install of [installFlotilla, installTyping, installPersons, installSending])
         failures.push(await failureOf(page, install));
       failures.push(await failureOf(page, installEvents, gatherMs, noticeTypes));
-      const withoutCalls = await failureOf(page, installCalls, callCorrectionMs);
+      // Messages need neither.
+      const optional = [
+        await failureOf(page, installCalls, callCorrectionMs),
+        await failureOf(page, installPosts),
+      ].filter((failure) => failure !== null);
       const { version, missing } = finding ?? {
         version: null,
         missing: [{ need: 'connection', name: 'require()' }] satisfies Missing[],
@@ -85,8 +90,7 @@ export class ContractWatch {
       }
       this.isDistrusted = false;
       const others = missing.filter((part) => !this.isEssential(part)).map(({ name }) => name);
-      // Messages do not need calls.
-      if (withoutCalls !== null) others.push(withoutCalls);
+      others.push(...optional);
       // The essential names come first: they say why messages wait.
       this.set({
         version,

@@ -13,6 +13,7 @@ export interface PageWid {
   isLid(): boolean;
   isUser(): boolean;
   isGroup?(): boolean;
+  isStatus?(): boolean;
 }
 
 /** An id as a {@link PageWid} or as plain text, which has no `_serialized`. */
@@ -85,6 +86,20 @@ interface PageMessageKey {
   selfDir?: 'out';
 }
 
+type PageMadeKey = Pick<PageMessageKey, 'fromMe' | 'remote' | 'participant'> & { _serialized: string };
+
+interface PageStoryText {
+  text: string;
+  color: number;
+  font: number;
+  /** Ours: the id that the story gets. */
+  flotillaId?: string;
+}
+
+interface PageStoryResult {
+  messageSendResult?: unknown;
+}
+
 interface PageGroupSettings {
   addressingModeOverride: 'lid';
   memberAddMode: boolean;
@@ -132,6 +147,8 @@ export interface PageModules {
     Contact: PageCollection<PageContact>;
     Msg: PageMessageCollection;
     Reactions: { find(key: string): Promise<PageReactions | null | undefined> };
+    Status?: { getMyStatus?(): object | undefined };
+    WAWebNewsletterCollection?: PageCollection<PageChat>;
   };
   WAWebContactGetters: {
     getIsMe(contact: PageContact): boolean;
@@ -166,7 +183,13 @@ export interface PageModules {
     canSenderRevokeMsg(message: PageModel): boolean;
     canAdminRevokeMsg(message: PageModel): boolean;
   };
-  WAWebMsgKey: { new (key: PageMessageKey): { _serialized: string }; prototype: object };
+  WAWebMsgKey: {
+    new (key: PageMessageKey): PageMadeKey;
+    prototype: object;
+  };
+  WAWebNewsletterSendMessageJob: {
+    sendNewsletterMessageJob?(call: object): Promise<{ success?: boolean } | undefined>;
+  };
   WAWebOfflineHandler: {
     OfflineMessageHandler: {
       /** Whether the page has taken in what came while it was away. Throws before the server has said how much that is. */
@@ -185,9 +208,22 @@ export interface PageModules {
     /** Set by page-shims.ts. */
     isMendedByFlotilla?: true;
   };
+  WAWebRevokeStatusAction: {
+    sendStatusRevokeMsgAction?(status: object, message: PageModel): Promise<unknown>;
+  };
   WAWebSendReactionMsgAction: { sendReactionToMsg(message: PageModel, emoji: string): Promise<unknown> };
+  WAWebSendStatusMsgAction: {
+    sendStatusTextMsgAction?(options: PageStoryText): Promise<PageStoryResult | undefined>;
+    sendStatusMediaMsgAction?(message: PageModel, ...more: unknown[]): Promise<PageStoryResult | undefined>;
+  };
   WAWebSocketModel: {
     Socket: { state: string; hasSynced?: boolean; reconnect(): void };
+  };
+  WAWebStatusMsgDataUtils: {
+    createTextStatusMsgData?(
+      options: PageStoryText,
+      ...more: unknown[]
+    ): Promise<{ id: PageMadeKey } | undefined>;
   };
   /** Shows others that the account is online, or no longer. */
   WAWebStreamModel: { Stream: { markAvailable(): void; markUnavailable(): void } };
@@ -210,4 +246,8 @@ export interface PageLibrary {
   sendChatstate(state: string, chatId: string): Promise<unknown>;
   toStickerData(media: object): Promise<object>;
   mediaInfoToFile(media: { file?: object }): object;
+  processMediaData(
+    media: object,
+    options: { sendToChannel?: boolean; sendToStatus?: boolean },
+  ): Promise<{ __x_id?: unknown }>;
 }
