@@ -539,7 +539,8 @@ describe('calls', () => {
       const { items } = await flotilla.sandbox('GET', `/phones/${phone}/inbox`);
       expect(items.filter(({ text }: Json) => text === 'Please write to us.')).toHaveLength(1);
     }
-    // Another account-wide rule: what was rejected is not missed, also when the page is loaded again.
+    expect((await set({ callAnswer: null })).body).toMatchObject({ rejectCalls: true, callAnswer: null });
+    // What was rejected is not missed, also when the page is loaded again.
     await workspace.call('POST', `/accounts/${account.id}/restart`);
     await eventually('another browser', async () => (await workspace.account(account.id)).status !== 'ready');
     await workspace.untilStatus(account.id, 'ready');

@@ -63,7 +63,8 @@ export function installCalls(correctionMs: number): void {
     held: () => {
       const collection = flotilla.optional('WAWebCallCollection');
       const maps = Object.values(collection ?? {}).filter((value) => value instanceof Map);
-      return maps.flatMap((map) => [...(map as Map<string, PageCallModel>).values()]);
+      const values = maps.flatMap((map) => [...(map as Map<unknown, PageCallModel | null>).values()]);
+      return values.filter((value) => typeof value === 'object' && value !== null);
     },
     ringing: (call, isNew) => {
       if (call.outgoing === true || !call.peerJid || typeof call.id !== 'string') return null;
