@@ -700,6 +700,22 @@ describe('stories and posts in channels', () => {
         status: 400,
         body: { errors: [{ path: 'accountId' }] },
       });
+    expect(
+      await workspace.call('POST', '/messages?wait=delivered', {
+        accountId: account.id,
+        to: 'status',
+        text: 'x',
+      }),
+    ).toMatchObject({
+      status: 400,
+      body: { errors: [{ path: 'wait' }] },
+    });
+    const waited = await workspace.call('POST', '/messages?wait=sent', {
+      accountId: account.id,
+      to: 'status',
+      text: 'now',
+    });
+    expect([waited.status, waited.body.status]).toEqual([200, 'sent']);
     for (const [method, path, body] of [
       ['POST', `/accounts/${account.id}/groups`, { subject: 'x', participants: ['status'] }],
       ['POST', `/accounts/${account.id}/chats/status/read`, undefined],
