@@ -42,6 +42,7 @@ class SimulatedSession extends EventEmitter {
     recentChanges: () => Promise.resolve([]),
     reactionsTo: () => Promise.resolve([]),
     recentNotices: () => Promise.resolve([]),
+    recentCalls: () => Promise.resolve([]),
   };
 
   /**

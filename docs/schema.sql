@@ -70,6 +70,8 @@ create table accounts (
   receive jsonb not null default '{"stories": false, "channels": false}'::jsonb,
   proxy_credentials bytea,
   auto_read boolean not null default false,
+  reject_calls boolean not null default false,
+  call_answer text,
   constraint accounts_desired_state_check CHECK ((desired_state = ANY (ARRAY['connected'::text, 'disconnected'::text]))),
   constraint accounts_environment_check CHECK ((environment = ANY (ARRAY['live'::text, 'sandbox'::text]))),
   constraint accounts_held_by_fkey FOREIGN KEY (held_by) REFERENCES instances(id) ON DELETE SET NULL,
@@ -189,6 +191,7 @@ create table events (
 CREATE INDEX events_account ON public.events USING btree (account_id, id DESC) WHERE (type ~~ 'account.%'::text);
 CREATE INDEX events_order ON public.events USING btree (transaction_id, id);
 CREATE INDEX events_workspace ON public.events USING btree (workspace_id, transaction_id, id, created_at);
+CREATE UNIQUE INDEX events_call ON public.events USING btree (account_id, ((data ->> 'callId'::text)), type) WHERE (type ~~ 'call.%'::text);
 CREATE UNIQUE INDEX events_group_notice ON public.events USING btree (account_id, ((data ->> 'groupId'::text)), ((data ->> 'noticeId'::text))) WHERE (type ~~ 'group.%'::text);
 alter table events enable row level security;
 create policy workspace on events for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
@@ -1467,7 +1470,10 @@ AS $function$
         end if;
         insert into events (workspace_id, account_id, type, data)
         values (new.workspace_id, new.account_id, case when new.is_from_device and (tg_op = 'INSERT' or old.status = new.status)
-          then 'message.sent_elsewhere' else 'message.' || new.status end, message_json(new));
+          then 'message.sent_elsewhere'
+          when new.direction = 'incoming' and new.chat_id = 'status@broadcast' then 'story.' || new.status
+          when new.direction = 'incoming' and new.chat_id like '%@newsletter' then 'channel.' || new.status
+          else 'message.' || new.status end, message_json(new));
         return null;
       end $function$;
 

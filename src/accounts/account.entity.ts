@@ -124,6 +124,13 @@ export class Account {
   @Column('boolean', { name: 'auto_read' })
   autoRead!: boolean;
 
+  @Column('boolean', { name: 'reject_calls' })
+  rejectCalls!: boolean;
+
+  /** What a person gets whose call was rejected. Null: nothing. */
+  @Column('text', { name: 'call_answer', nullable: true })
+  callAnswer!: string | null;
+
   /** Without user and password, except in a row that an older version of Flotilla wrote. */
   @Column('text', { name: 'proxy_url', nullable: true })
   proxyUrl!: string | null;

@@ -7,6 +7,7 @@ import {
   IsOptional,
   IsString,
   Length,
+  Matches,
   MaxLength,
   ValidateIf,
   ValidateNested,
@@ -28,6 +29,8 @@ import {
 } from './account.entity.js';
 import { masked } from '../platform/http/proxy-url.js';
 import { SendingResponse } from '../pacing/pacing.dto.js';
+
+const maxAnswerLength = 4_096;
 
 /** Messages that are in no chat. They are not stored unless the account asks for them. A missing field stays as it is. */
 export class ReceiveDto {
@@ -83,6 +86,21 @@ export class CreateAccountDto {
   @IsBoolean()
   autoRead?: boolean;
 
+  /** Rejects each call to the account. */
+  @Optional()
+  @IsBoolean()
+  rejectCalls?: boolean;
+
+  /**
+   * The text that a person gets whose call was rejected: a message, at most one in ten minutes.
+   * @example "We do not take calls. Please write to us."
+   */
+  @Optional()
+  @IsString()
+  @Length(1, maxAnswerLength)
+  @Matches(/\S/, { message: 'must not be blank' })
+  callAnswer?: string;
+
   /**
    * The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
    * them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
@@ -135,6 +153,21 @@ export class UpdateAccountDto {
   @Optional()
   @IsBoolean()
   autoRead?: boolean;
+
+  /** Rejects each call to the account. */
+  @Optional()
+  @IsBoolean()
+  rejectCalls?: boolean;
+
+  /**
+   * The text that a person gets whose call was rejected: a message, at most one in ten minutes. Null: no message.
+   * @example "We do not take calls. Please write to us."
+   */
+  @IsOptional()
+  @IsString()
+  @Length(1, maxAnswerLength)
+  @Matches(/\S/, { message: 'must not be blank' })
+  callAnswer?: string | null;
 
   /**
    * The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy.
@@ -209,6 +242,8 @@ export class AccountResponse {
   /** Which messages outside of chats are stored. */
   receive!: ReceiveResponse;
   autoRead!: boolean;
+  rejectCalls!: boolean;
+  callAnswer!: string | null;
   /**
    * A user and password are shown as `********:********`.
    * @example socks5://********:********@proxy.example.com:1080
@@ -284,6 +319,8 @@ export function toAccountResponse(account: Account, sending: SendingResponse): A
     sending,
     receive: account.receive,
     autoRead: account.autoRead,
+    rejectCalls: account.rejectCalls,
+    callAnswer: account.callAnswer,
     proxyUrl: account.proxyUrl === null ? null : masked(account.proxyUrl, account.proxyCredentials !== null),
     placement: account.placement,
     lastConnectedAt: account.lastConnectedAt?.toISOString() ?? null,

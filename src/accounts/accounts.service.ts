@@ -111,6 +111,8 @@ export class AccountsService {
         pacing: wanted.pacing ?? null,
         receive: { ...receiveNothingMore, ...given({ ...wanted.receive }) },
         autoRead: wanted.autoRead ?? false,
+        rejectCalls: wanted.rejectCalls ?? false,
+        callAnswer: wanted.callAnswer ?? null,
         ...this.proxies.columns(id, wanted.proxyUrl ?? null),
         pinnedInstanceId: wanted.instanceId ?? null,
         placement: wanted.placement ?? null,

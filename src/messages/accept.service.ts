@@ -23,7 +23,7 @@ import { headJob, Message, priorities, whatsappIdOf } from './message.entity.js'
 import { type BatchItemResponse, SendMessageDto, toMessageResponse } from './messages.dto.js';
 import type { AwaitedStatus } from './message-waits.js';
 import { MessagesService } from './messages.service.js';
-import { parseRecipient } from './recipient.js';
+import { parseDestination } from './recipient.js';
 import { formsSql, knownIdSql } from './recipient-ids.service.js';
 
 export class NoAccountReady extends Problem {
@@ -327,7 +327,7 @@ async function insertMessage(
   { text, media, content }: PreparedContent,
   { id = uuidv7(), awaited }: { id?: string; awaited?: AwaitedStatus | undefined } = {},
 ): Promise<Accepted> {
-  const recipient = parseRecipient(wanted.to)!;
+  const recipient = parseDestination(wanted.to)!;
   const sendAt = sendTimeOf(wanted);
   const accountId = await chooseAccountFor(run, workspaceId, wanted);
   // Reads the most urgent waiting message as the first entry of the index. With `exists`, PostgreSQL would expect to find a
@@ -369,7 +369,7 @@ async function insertMessage(
  * @throws ValidationFailed, NoAccountReady
  */
 async function chooseAccountFor(run: RunSql, workspaceId: string, wanted: SendMessageDto): Promise<string> {
-  const recipient = parseRecipient(wanted.to)!;
+  const recipient = parseDestination(wanted.to)!;
   if (wanted.replyTo !== undefined) return accountOfQuoted(run, workspaceId, wanted, recipient.chatId);
   return wanted.accountId ?? (await chooseAccount(run, workspaceId, recipient.address));
 }

@@ -14,7 +14,7 @@ import { isMediaType, type MessageType } from './message-types.js';
 import type { ContactDto, MediaSourceDto, MessageContact, MessageMedia } from './content.dto.js';
 import type { MessageContent } from './message.entity.js';
 import { SendMessageDto } from './messages.dto.js';
-import { parseRecipient } from './recipient.js';
+import { isPostPlace, parseDestination, parseRecipient } from './recipient.js';
 import { fromVcard, toVcard } from './vcard.js';
 
 /** The request has fields that do not belong to its type of message. */
@@ -24,6 +24,21 @@ export class ContentMismatch extends Problem {
       422,
       'message.content_mismatch',
       `A message of type ${type} does not take ${errors.map(({ path }) => path).join(', ')}. Remove it, or change the type. The text below an image, a video or a document is media.caption.`,
+      errors,
+    );
+  }
+}
+
+/** A story or a post in a channel cannot be this, or cannot have these fields. */
+export class CannotPost extends Problem {
+  constructor(isStory: boolean, errors: FieldError[]) {
+    const what = isStory
+      ? `A story is ${oneOf(storyTypes)}`
+      : `A post in a channel is ${oneOf(channelTypes)}`;
+    super(
+      422,
+      'message.cannot_post',
+      `${what}, without replyTo and mentions. Change it, or send it to a person or a group.`,
       errors,
     );
   }
@@ -59,6 +74,10 @@ type Field = (typeof fields)[number];
 const typesWithCaption = new Set<MessageType>(['image', 'video', 'document']);
 const typesWithMentions = new Set<MessageType>(['text', 'image', 'video', 'document']);
 
+/** What WhatsApp takes as a story, and as a post in a channel. */
+const storyTypes: readonly MessageType[] = ['text', 'image', 'video'];
+const channelTypes: readonly MessageType[] = ['text', 'image', 'video', 'voice', 'sticker', 'poll'];
+
 /** For how long the downloads of a batch may begin. */
 const batchDownloadMs = 60_000;
 /** How many messages of a batch are prepared at the same time. */
@@ -82,6 +101,7 @@ export class ContentPreparation {
     checkBeforeFile: CheckBeforeFile,
   ): Promise<PreparedContent> {
     checkFields(wanted);
+    checkPost(wanted);
     if (needsUpload(wanted)) await checkBeforeFile(workspaceId, wanted);
     const { type, text = null, media, location, contact, poll, mentions } = wanted;
     const content: MessageContent = {
@@ -191,6 +211,32 @@ function checkFields(wanted: SendMessageDto): void {
     errors.push({ path: 'mentions', message: 'are only for a text or a caption' });
   if (errors.length > 0) throw new ContentMismatch(type, errors);
   if (media) checkSource(media);
+}
+
+/** @throws ValidationFailed, CannotPost */
+function checkPost({ to, type, accountId, replyTo, mentions }: SendMessageDto): void {
+  // Most recipients are numbers, which are parsed later.
+  if (!/status|newsletter/i.test(to)) return;
+  const { chatId } = parseDestination(to)!;
+  if (!isPostPlace(chatId)) return;
+  const isStory = !chatId.endsWith('@newsletter');
+  const types = isStory ? storyTypes : channelTypes;
+  const errors: FieldError[] = [];
+  if (!types.includes(type)) errors.push({ path: 'type', message: `must be ${oneOf(types)}` });
+  if (replyTo !== undefined) errors.push({ path: 'replyTo', message: 'is not for posts: leave it out' });
+  if (mentions !== undefined) errors.push({ path: 'mentions', message: 'are not for posts: leave them out' });
+  if (errors.length > 0) throw new CannotPost(isStory, errors);
+  if (accountId === undefined)
+    throw new ValidationFailed([
+      {
+        path: 'accountId',
+        message: 'is required for a story and for a post in a channel: it says who posts',
+      },
+    ]);
+}
+
+function oneOf(types: readonly MessageType[]): string {
+  return `${types.slice(0, -1).join(', ')} or ${types.at(-1)}`;
 }
 
 /** The contact that a request describes, with the card that is sent. @throws ValidationFailed if a field contradicts its card */

@@ -8,6 +8,7 @@ import { maxCaptionLength } from './content.dto.js';
 import type { Message } from './message.entity.js';
 import type { MessageTarget } from '../whatsapp/message-target.js';
 import { targetOf } from './message-rows.js';
+import { isPostPlace } from './recipient.js';
 import { MessageAlreadySending, MessagesService } from './messages.service.js';
 import { IncomingMediaService } from './incoming-media.service.js';
 
@@ -121,6 +122,8 @@ export class MessageActionsService {
         { path: 'text', message: `is a caption and must be at most ${maxCaptionLength} characters` },
       ]);
     const stage = stageOf(message);
+    if (stage !== 'waiting' && message.chatId === 'status@broadcast')
+      throw new ActionNotAllowed('edit', 'A story cannot be edited. Revoke it, and post another one.');
     if (stage === 'sending') throw new MessageAlreadySending(message, afterSend('edited'));
     if (stage === 'ended')
       throw new ActionNotAllowed('edit', `The message is ${message.status}: it will not be sent.`);
@@ -158,6 +161,11 @@ export class MessageActionsService {
    */
   async react(workspaceId: string, id: string, emoji: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
+    if (isPostPlace(message.chatId))
+      throw new ActionNotAllowed(
+        'react',
+        'Flotilla does not react to stories and posts of channels. React on the phone.',
+      );
     const stage = stageOf(message);
     if (stage === 'sending') throw new MessageAlreadySending(message, afterSend('reacted to'));
     if (stage === 'waiting' || stage === 'ended') throw new MessageNotSent(message);
@@ -173,6 +181,11 @@ export class MessageActionsService {
   async read(workspaceId: string, id: string): Promise<Message> {
     const message = await this.messages.get(workspaceId, id);
     if (message.direction !== 'incoming') throw new MessageNotIncoming();
+    if (isPostPlace(message.chatId))
+      throw new ActionNotAllowed(
+        'read',
+        'Flotilla does not mark stories and posts of channels as read. Open them on the phone.',
+      );
     if (message.readAt === null) await this.act(message, { kind: 'read' });
     return this.messages.get(workspaceId, id);
   }

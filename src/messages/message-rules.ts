@@ -1,7 +1,7 @@
 import { applyDecorators } from '@nestjs/common';
 import { ApiProperty } from '@nestjs/swagger';
 import { IsNotEmpty, IsString, Matches, registerDecorator, type ValidationArguments } from 'class-validator';
-import { parseRecipient, recipientHint } from './recipient.js';
+import { parseDestination, parseRecipient, recipientHint } from './recipient.js';
 
 /* The rules of WhatsApp for the fields of a message, as decorators of class-validator. */
 
@@ -21,6 +21,20 @@ export function IsRecipient(options?: { each: boolean }) {
       validator: {
         validate: (value: unknown) => typeof value === 'string' && parseRecipient(value) !== null,
         defaultMessage: (found) => recipientHint(firstWrong(found)),
+      },
+    });
+}
+
+/** A person or a group, or the place of a post. */
+export function IsDestination() {
+  return (target: object, propertyName: string) =>
+    registerDecorator({
+      name: 'isDestination',
+      target: target.constructor,
+      propertyName,
+      validator: {
+        validate: (value: unknown) => typeof value === 'string' && parseDestination(value) !== null,
+        defaultMessage: (found) => recipientHint(found?.value),
       },
     });
 }

@@ -48,7 +48,7 @@ import {
 } from './messages.dto.js';
 import { MessageWaits, TooManyWaits } from './message-waits.js';
 import { MediaGone, MediaNotDownloaded } from './media-problems.js';
-import { ContentMismatch } from './content-preparation.js';
+import { CannotPost, ContentMismatch } from './content-preparation.js';
 import {
   AcceptService,
   IdempotencyInProgress,
@@ -57,6 +57,7 @@ import {
   NoAccountReady,
 } from './accept.service.js';
 import { MessageAlreadySending, MessageNotFound, MessagesService } from './messages.service.js';
+import { isPostPlace, parseDestination } from './recipient.js';
 
 /** Enough for a thousand messages, or a file of a few megabytes in base64. */
 const largeBodyBytes = 8 * 2 ** 20;
@@ -107,6 +108,7 @@ export class MessagesController {
     NoAccountReady,
     MessageLimitReached,
     ContentMismatch,
+    new CannotPost(true, []),
     MediaNotFound,
     MediaUnavailable,
     TooManyUrlDownloads,
@@ -132,6 +134,10 @@ export class MessagesController {
         { path: 'Idempotency-Key', message: 'must be 1 to 255 printable ASCII characters' },
       ]);
     }
+    if (query.wait === 'delivered' && isPostPlace(parseDestination(body.to)!.chatId))
+      throw new ValidationFailed([
+        { path: 'wait', message: 'must be sent: nobody says that a story or a post was delivered' },
+      ]);
     // Before the message is accepted: a caller that is refused sends it again.
     const leave = query.wait === undefined ? undefined : this.waits.enter(workspaceId);
     try {

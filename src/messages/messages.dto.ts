@@ -16,7 +16,7 @@ import {
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
 import { IsTime } from '../platform/http/time.js';
-import { IsEmoji, IsMessageText, IsRecipient, IsSmallJson } from './message-rules.js';
+import { IsDestination, IsEmoji, IsMessageText, IsRecipient, IsSmallJson } from './message-rules.js';
 import { type MessageType, messageTypes } from './message-types.js';
 import {
   ContactDto,
@@ -51,10 +51,11 @@ export class SendMessageDto {
   accountId?: string;
 
   /**
-   * The recipient: a phone number with country code, or a chat id.
+   * The recipient: a phone number with country code, or a chat id. `status` posts a story, and the id of a channel (`…@newsletter`) posts
+   * there: then `accountId` is required.
    * @example +6281234567890
    */
-  @IsRecipient()
+  @IsDestination()
   to!: string;
 
   /** The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`. */
@@ -205,7 +206,7 @@ export class ListMessagesQuery extends PageQuery {
   campaignId?: string;
 
   @IsOptional()
-  @IsRecipient()
+  @IsDestination()
   to?: string;
 
   /** Only messages accepted at or after this time. */

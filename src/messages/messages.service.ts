@@ -8,7 +8,7 @@ import { countFitting } from '../platform/http/pagination.js';
 import { LimitsService, type Usage } from '../workspaces/limits.service.js';
 import { Message, type MessageStatus } from './message.entity.js';
 import type { ListMessagesQuery } from './messages.dto.js';
-import { parseRecipient } from './recipient.js';
+import { parseDestination } from './recipient.js';
 import { RecipientIds } from './recipient-ids.service.js';
 
 export class MessageNotFound extends Problem {
@@ -94,7 +94,7 @@ export class MessagesService {
     workspaceId: string,
     query: ListMessagesQuery,
   ): Promise<{ rows: Message[]; hasMore: boolean; next: string | null }> {
-    const address = query.to === undefined ? undefined : parseRecipient(query.to)?.address;
+    const address = query.to === undefined ? undefined : parseDestination(query.to)?.address;
     // A message keeps the number as the caller wrote it.
     const forms = address === undefined ? undefined : await this.recipients.forms(workspaceId, address);
     const { status, direction, campaignId, accountId, since, cursor } = query;

@@ -7,6 +7,8 @@ export interface Recipient {
   address: string;
 }
 
+const stories = 'status@broadcast';
+
 /** Longer than any chat id. */
 const maxLength = 64;
 
@@ -23,6 +25,19 @@ export function parseRecipient(to: string): Recipient | null {
   if (/^\d{5,20}(-\d{5,20})?@g\.us$/.test(text)) return { chatId: text, address: text };
   const phone = parsePhoneNumber(to);
   return phone === null ? null : { chatId: `${phone}@c.us`, address: phone };
+}
+
+/** Whether a chat id is that of stories or of a channel, where one posts and writes to nobody. */
+export function isPostPlace(chatId: string): boolean {
+  return chatId === stories || chatId.endsWith('@newsletter');
+}
+
+/** Parses where a message goes: to a person or a group, or as a story (`status`) or a post into a channel (`…@newsletter`). */
+export function parseDestination(to: string): Recipient | null {
+  const text = to.length > maxLength ? '' : to.trim().toLowerCase();
+  if (text === 'status' || text === stories) return { chatId: stories, address: stories };
+  if (/^\d{5,30}@newsletter$/.test(text)) return { chatId: text, address: text };
+  return parseRecipient(to);
 }
 
 /** What is wrong with a text that names no person, and the cure. */

@@ -3,12 +3,13 @@ import { closedUntil, effectivePacing, type PacingSettings, type PacingState } f
 
 /**
  * SQL: whether a message is cold, that is, its recipient has never written to the account. Null if the account is not paced:
- * then no query needs the value. A group is never cold, because only its members write to it.
+ * then no query needs the value. A group is never cold, because only its members write to it, and a story and a post in a channel go to
+ * people who asked for them.
  * @param account SQL for the account's id. A column needs the name of its table.
  * @param chatId SQL for the recipient's chat id. A column needs the name of its table.
  */
 export function isColdSql(account: string, chatId: string): string {
-  return `(select ${chatId} not like '%@g.us' and not exists (select from contacts
+  return `(select split_part(${chatId}, '@', 2) not in ('g.us', 'newsletter', 'broadcast') and not exists (select from contacts
       where contacts.account_id = ${account} and contacts.chat_id = ${chatId})
     from account_pacing where account_pacing.account_id = ${account})`;
 }

@@ -17,6 +17,8 @@ import { ActionRunner } from '../receiving/action-runner.js';
 import { IncomingService } from '../receiving/incoming.service.js';
 import { MediaDownloader } from '../receiving/media-downloader.js';
 import { OutcomeFinder } from '../receiving/outcome-finder.js';
+import { PhoneCalls } from '../receiving/phone-calls.js';
+import { PhoneCallsListener } from '../receiving/phone-calls.listener.js';
 import { InternalReceivingController } from '../receiving/receiving.internal.js';
 import { SessionListener } from '../receiving/session.listener.js';
 import { UpdatesService } from '../receiving/updates.service.js';
@@ -60,6 +62,8 @@ import { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
     MediaDownloader,
     OutcomeFinder,
     SessionListener,
+    PhoneCalls,
+    PhoneCallsListener,
     GroupOperations,
     CallDispatcher,
     GroupNotices,

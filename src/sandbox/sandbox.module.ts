@@ -32,6 +32,7 @@ import { OnlineBrowsers } from './wire/online-browsers.js';
 import { ProfileQuestions } from './wire/profile-questions.js';
 import { Questions } from './wire/questions.js';
 import { Renumbering } from './wire/renumbering.js';
+import { Ringing } from './wire/ringing.js';
 import { SandboxServer } from './wire/server.js';
 import { Submissions } from './wire/submissions.js';
 import { Welcome } from './wire/welcome.js';
@@ -66,6 +67,7 @@ const wire = [
   ProfileQuestions,
   Questions,
   Renumbering,
+  Ringing,
   FrameHandler,
   SandboxServer,
 ];

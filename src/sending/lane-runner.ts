@@ -38,6 +38,8 @@ const maxResends = 5;
 const permanentCodes = new Set([
   'recipient.not_registered',
   'recipient.no_chat',
+  'channel.not_admin',
+  'whatsapp.cannot_post',
   'message.quoted_not_found',
   'media.not_found',
   'media.blob_missing',
@@ -48,6 +50,8 @@ const permanentCodes = new Set([
 /** Permanent errors that are inconclusive after an uncertain attempt: the message may have left in that attempt. */
 const inconclusiveCodes = new Set([
   'recipient.no_chat',
+  'channel.not_admin',
+  'whatsapp.cannot_post',
   'message.quoted_not_found',
   'media.not_found',
   'media.blob_missing',

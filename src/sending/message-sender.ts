@@ -18,7 +18,7 @@ import { pollSecretOf } from '../messages/message.entity.js';
 import { targetOf } from '../messages/message-rows.js';
 import { isMediaType } from '../messages/message-types.js';
 import { wholeContact } from '../messages/vcard.js';
-import { parseRecipient } from '../messages/recipient.js';
+import { isPostPlace, parseRecipient } from '../messages/recipient.js';
 import type { Claim } from './claims.js';
 import { type Verdict, WebBreaker } from './web-breaker.js';
 
@@ -88,6 +88,28 @@ export class NotSent extends Problem {
   ) {
     super(422, 'whatsapp.not_sent', `WhatsApp Web could not send the message: ${foreignText(detail)}`);
     this.cause = new Error(detail);
+  }
+}
+
+/** A post of an account that may not post in the channel. */
+export class ChannelNotAdmin extends Problem {
+  constructor(channelId: string) {
+    super(
+      422,
+      'channel.not_admin',
+      `The account is neither the owner nor an admin of the channel ${channelId}, or there is no such channel. Let its owner invite the account as an admin, and accept that on the phone.`,
+    );
+  }
+}
+
+/** The page has no way to post as Flotilla knows it. */
+export class PostUnsupported extends Problem {
+  constructor(missing: string) {
+    super(
+      422,
+      'whatsapp.cannot_post',
+      `This version of WhatsApp Web lacks what this post needs (${foreignText(missing)}). Pin a version that has it: docs/whatsapp-web.md.`,
+    );
   }
 }
 
@@ -237,6 +259,14 @@ export class MessageSender {
     if (result.outcome === 'not_registered') throw new RecipientNotRegistered(message.chatId);
     if (result.outcome === 'not_ready') throw new SessionNotReady(accountId);
     if (result.outcome === 'no_quoted') throw new QuotedNotFound();
+    if (result.outcome === 'not_admin') throw new ChannelNotAdmin(message.chatId);
+    if (result.outcome === 'cannot_post') throw new PostUnsupported(result.detail);
+    if (isPostPlace(message.chatId)) {
+      // A post that fails says nothing about messages: neither the page nor its browser is distrusted for it.
+      if (result.outcome === 'not_sent') throw new NotSent(result.detail, 'known');
+      if (result.outcome === 'unsent') throw new GivenUpByPage();
+      if (result.outcome === 'timed_out') throw new NoAnswer(timeoutMs);
+    }
     if (result.outcome === 'not_sent') {
       const verdict = this.breaker.noteFailure(message, result.detail);
       // After an uncertain attempt this attempt counts: a single bad message must not hold its lane for ever.

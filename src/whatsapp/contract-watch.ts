@@ -8,10 +8,12 @@ import {
   pageContract,
   startNeeds,
 } from './in-page/page-contract.js';
+import { installCalls } from './in-page/page-calls.js';
 import { installEvents } from './in-page/page-events.js';
 import { noticeTypes } from './notices.js';
 import { installFlotilla } from './in-page/page-functions.js';
 import { installPersons } from './in-page/page-persons.js';
+import { installPosts } from './in-page/page-posts.js';
 import { installSending } from './in-page/page-send.js';
 import { installShims } from './in-page/page-shims.js';
 import { installTyping } from './in-page/page-typing.js';
@@ -21,6 +23,8 @@ import type { WebOptions, WebState } from './session-events.js';
 const answerMs = 15_000;
 /** How long the page gathers events before it reports them together. */
 export const gatherMs = 20;
+/** How long the page may take to correct the outcome of a call. */
+const callCorrectionMs = 2_000;
 /** A page that still loads may lack a module for a moment. */
 const tries = 3;
 const pauseMs = 1_000;
@@ -67,6 +71,11 @@ export class ContractWatch {
       for (const install of [installFlotilla, installTyping, installPersons, installSending])
         failures.push(await failureOf(page, install));
       failures.push(await failureOf(page, installEvents, gatherMs, noticeTypes));
+      // Messages need neither.
+      const optional = [
+        await failureOf(page, installCalls, callCorrectionMs),
+        await failureOf(page, installPosts),
+      ].filter((failure) => failure !== null);
       const { version, missing } = finding ?? {
         version: null,
         missing: [{ need: 'connection', name: 'require()' }] satisfies Missing[],
@@ -81,6 +90,7 @@ export class ContractWatch {
       }
       this.isDistrusted = false;
       const others = missing.filter((part) => !this.isEssential(part)).map(({ name }) => name);
+      others.push(...optional);
       // The essential names come first: they say why messages wait.
       this.set({
         version,

@@ -1,5 +1,6 @@
 import type { BrowserSandbox, Network } from './browser/launch.js';
 import type { WebPage } from './web-page.js';
+import type { PageCall } from './in-page/page-calls.js';
 import type { PagePresence } from './in-page/page-presence.js';
 import type { PageChange, PageGroupNotice, PageMessage } from './in-page/page-functions.js';
 
@@ -72,6 +73,8 @@ export interface SessionEvents {
   change: [change: PageChange];
   /** Somebody in a watched chat went online or offline, types or records. */
   presence: [presence: PagePresence];
+  /** Somebody calls the account, or has called it in vain. */
+  call: [call: PageCall];
   /** Somebody changed a group. */
   group: [notice: PageGroupNotice];
   /** The session has ended without a call of `stop`. Its browser is gone. */

@@ -3,6 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { Page } from 'puppeteer';
 import { resultWithin, withDeadline } from './deadlines.js';
 import { reactionsTo, recentChanges } from './in-page/page-actions.js';
+import { type PageCall, recentCalls } from './in-page/page-calls.js';
 import { recentMessages, recentOwnIds } from './in-page/page-events.js';
 import {
   acksOf,
@@ -70,6 +71,11 @@ export class SessionMessages {
   /** The group notices that the page holds. @param since seconds since 1970 */
   async recentNotices(since: number, limit: number): Promise<PageGroupNotice[]> {
     return withDeadline(this.page.evaluate(recentNotices, since, limit), answerMs);
+  }
+
+  /** The calls that the page holds: those that ring, and missed ones. @param since seconds since 1970 */
+  async recentCalls(since: number, limit: number): Promise<PageCall[]> {
+    return withDeadline(this.page.evaluate(recentCalls, since, limit), answerMs);
   }
 
   /** The present acks of messages that this account sent. The result omits messages that the page does not know. */

@@ -15,6 +15,7 @@ import { ContractWatch, gatherMs } from './contract-watch.js';
 import { SessionChats } from './session-chats.js';
 import { claimProfile } from './browser/profile.js';
 import { actOn, type PageAction, type PageActionResult } from './in-page/page-actions.js';
+import { type PageRejection, rejectCall } from './in-page/page-calls.js';
 import type { PageEvent, PageSend, PageSendResult } from './in-page/page-functions.js';
 import { SessionMessages } from './session-messages.js';
 import { expectFile, forgetFile, sendMessage } from './in-page/page-send.js';
@@ -322,6 +323,15 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     return this.track(this.page.evaluate(actOn, target, action, actionMs), actionMs + answerMs);
   }
 
+  /**
+   * Rejects a call that rings.
+   * @param peer the chat id of the caller
+   * @throws if the page is lost or does not answer
+   */
+  async rejectCall(callId: string, peer: string): Promise<PageRejection> {
+    return this.track(this.page.evaluate(rejectCall, callId, peer), answerMs);
+  }
+
   /** Runs an operation that may finish when the session stops during it. */
   private async track<Result>(work: Promise<Result>, limitMs: number): Promise<Result> {
     const operation = withDeadline(work, limitMs);
@@ -547,6 +557,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
       this.emit('ack', event);
     } else if (event.kind === 'message') this.emit('message', event.message);
     else if (event.kind === 'presence') this.emit('presence', event);
+    else if (event.kind === 'call') this.emit('call', event);
     else if (event.kind === 'group') this.emit('group', event);
     else if (event.kind === 'warning') this.options.onWarning(event.text, null);
     else this.emit('change', event);

@@ -470,14 +470,14 @@ describe('a request that cannot mean what it says', () => {
 });
 
 describe('deleting', () => {
-  /** The events of an open stream, as they come. */
+  /** The events of an open stream, once it is closed. */
   async function follow(ofKey: string): Promise<{ types: string[]; close: () => Promise<void> }> {
     const response = await fetch(`${api.url}/events?types=message.*`, { headers: { 'x-api-key': ofKey } });
     const types: string[] = [];
     const reading = (async () => {
-      const decoder = new TextDecoder();
-      for await (const chunk of response.body!)
-        types.push(...[...decoder.decode(chunk).matchAll(/^event: (.*)$/gm)].map((found) => found[1]!));
+      // A chunk may end in the middle of a line.
+      const text = await response.text();
+      types.push(...[...text.matchAll(/^event: (.*)$/gm)].map((found) => found[1]!));
     })();
     return { types, close: () => reading };
   }

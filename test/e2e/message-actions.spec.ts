@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { files } from '../sandbox/media-files.js';
 import { eventually } from '../support/eventually.js';
 import { type Answer, Flotilla, type Workspace } from '../support/flotilla.js';
 
@@ -552,6 +553,13 @@ describe('what is no message', () => {
     expect(texts).not.toContain('post of one kind');
     for (const id of unwanted) expect(await storedAs(id)).toBeUndefined();
     expect(await receive({ stories: false, channels: false })).toEqual({ stories: false, channels: false });
+    // They have events of their own, and are no messages to the account.
+    const wanted = [(await storedAs(story!))!.id, (await storedAs(channel!))!.id];
+    const events = await workspace.events(['*'], 2, ({ id }) => wanted.includes(id));
+    expect(events.map(({ type, data }) => [type, data.id, data.text])).toEqual([
+      ['story.received', wanted[0], 'story of one kind'],
+      ['channel.received', wanted[1], 'post of both kinds'],
+    ]);
     const refused = await workspace.call('PATCH', `/accounts/${account.id}`, { receive: { stories: 'yes' } });
     expect(refused).toMatchObject({ status: 400, body: { code: 'validation.failed' } });
   });
@@ -570,6 +578,245 @@ describe('what is no message', () => {
     const events = await workspace.events(types, 2, (data) => data.id === message!.id);
     expect(events.map(({ type }) => type)).toEqual(['message.received', 'message.reaction']);
   });
+});
+
+describe('stories and posts in channels', () => {
+  const picture = { data: files.png.toString('base64'), mimetype: 'image/png' };
+  const publish = (to: string, content: object, headers?: Record<string, string>) =>
+    workspace.send({ accountId: account.id, to, ...content }, headers);
+  const inLedger = async (message: Message) =>
+    (await flotilla.ledger()).filter(({ whatsappId }) => whatsappId === message.whatsappId);
+  /** The phone and the account have each other in their address books. */
+  const befriend = async () => {
+    for (const [owner, other] of [
+      [phone, account.phoneNumber],
+      [account.phoneNumber, phone],
+    ] as const)
+      await flotilla.sandbox('PUT', `/phones/${owner}/contacts`, { phone: other, name: 'Friend' });
+  };
+  const channelOf = async (owner: string): Promise<string> =>
+    (await flotilla.sandbox('POST', '/channels', { owner, name: 'News of the shop' })).id;
+
+  it.each([
+    ['a text', 'status', { text: 'Open today' }, 'Open today'],
+    ['a picture', 'status@broadcast', { type: 'image', media: { ...picture, caption: 'New' } }, 'New'],
+  ])('posts %s as a story, once, and revokes it', async (_name, to, content, text) => {
+    await befriend();
+    const key = { 'idempotency-key': `story ${text}` };
+    const { status, body } = await publish(to, content, key);
+    expect([status, body.to]).toEqual([202, 'status@broadcast']);
+    expect((await publish(to, content, key)).body.id).toBe(body.id);
+    const story = await until(body.id, (message) => message.status === 'sent');
+    expect(await seenByOwner(story.whatsappId)).toMatchObject({
+      from: account.phoneNumber,
+      as: 'story',
+      text,
+    });
+    expect(await inLedger(story)).toHaveLength(1);
+    expect((await workspace.call('GET', '/messages?to=status&limit=1')).body.items[0].id).toBe(body.id);
+
+    expect(await react(body.id, '👍')).toMatchObject({ status: 409, body: { code: 'message.cannot_react' } });
+    expect(await edit(body.id, 'other')).toMatchObject({
+      status: 409,
+      body: { code: 'message.cannot_edit' },
+    });
+    expect(await revoke(body.id)).toMatchObject({ status: 200, body: { revokedAt: expect.any(String) } });
+    expect(await seenByOwner(story.whatsappId)).toMatchObject({ revoked: true });
+    expect(await eventsOf(body.id, 1)).toMatchObject([{ type: 'message.revoked' }]);
+  });
+
+  it.each([
+    ['a text', { text: 'Sale' }],
+    ['a picture', { type: 'image', media: { ...picture, caption: 'Look' } }],
+    ['a sticker', { type: 'sticker', media: picture }],
+    [
+      'a voice message',
+      { type: 'voice', media: { data: files.ogg.toString('base64'), mimetype: 'audio/ogg' } },
+    ],
+    ['a poll', { type: 'poll', poll: { question: 'When?', options: ['Now', 'Later'] } }],
+  ])('posts %s in an own channel', async (_name, content) => {
+    const channel = await channelOf(account.phoneNumber);
+    const { status, body } = await publish(channel, content);
+    expect([status, body.to]).toEqual([202, channel]);
+    const post = await until(body.id, (message) => message.status === 'sent');
+    expect(await inLedger(post)).toHaveLength(1);
+    const { posts } = await flotilla.sandbox('GET', `/channels/${channel}`);
+    expect(posts.map(({ id }: Message) => id)).toEqual([post.whatsappId]);
+    expect(await revoke(body.id)).toMatchObject({ status: 200, body: { revokedAt: expect.any(String) } });
+  });
+
+  it('edits a post in an own channel', async () => {
+    const channel = await channelOf(account.phoneNumber);
+    const { body } = await publish(channel, { text: 'Sael' });
+    await until(body.id, (message) => message.status === 'sent');
+    expect(await edit(body.id, 'Sale')).toMatchObject({ status: 200, body: { text: 'Sale' } });
+    expect(await react(body.id, '👍')).toMatchObject({ status: 409, body: { code: 'message.cannot_react' } });
+  });
+
+  it('refuses to post in a channel of somebody else, and holds back no other message', async () => {
+    const channel = await channelOf(phone);
+    await flotilla.sandbox('POST', `/channels/${channel}/followers`, { phone: account.phoneNumber });
+    const [foreign, none] = [
+      await publish(channel, { text: 'mine?' }),
+      await publish('120363999999999999@newsletter', { text: 'anybody?' }),
+    ];
+    const last = await publish(phone, { text: 'after the posts' });
+    for (const { body } of [foreign, none]) {
+      const { error, attempts } = await until(body.id, (message) => message.status === 'failed');
+      expect([error.code, attempts]).toEqual(['channel.not_admin', 1]);
+    }
+    await until(last.body.id, (message) => message.status === 'read');
+  });
+
+  it.each([
+    ['status', { type: 'poll', poll: { question: 'Q?', options: ['a', 'b'] } }, ['type']],
+    ['status', { type: 'location', location: { latitude: 1, longitude: 2 } }, ['type']],
+    ['status', { text: 'x', mentions: ['+6281234567890'] }, ['mentions']],
+    [
+      '120363012345678901@newsletter',
+      { type: 'contact', contact: { name: 'S', phone: '+6281234567890' } },
+      ['type'],
+    ],
+    ['120363012345678901@newsletter', { type: 'document', media: picture }, ['type']],
+    [
+      'Status',
+      { type: 'document', media: picture, replyTo: '0192f0c1-7b1e-7cc4-8a55-2f9a3f6d1b20' },
+      ['type', 'replyTo'],
+    ],
+  ])('refuses for %s before it is accepted: %j', async (to, content, paths) => {
+    const answer = await publish(to, content);
+    expect(answer).toMatchObject({ status: 422, body: { code: 'message.cannot_post' } });
+    expect(answer.body.errors.map(({ path }: { path: string }) => path)).toEqual(paths);
+    // In a batch too.
+    const batch = await workspace.call('POST', '/messages/batch', {
+      messages: [{ accountId: account.id, to, ...content }],
+    });
+    expect(batch.body.items[0].error.code).toBe('message.cannot_post');
+  });
+
+  it('needs to know who posts, and takes posts for messages only', async () => {
+    for (const to of ['status', '120363012345678901@newsletter'])
+      expect(await workspace.send({ to, text: 'who?' })).toMatchObject({
+        status: 400,
+        body: { errors: [{ path: 'accountId' }] },
+      });
+    expect(
+      await workspace.call('POST', '/messages?wait=delivered', {
+        accountId: account.id,
+        to: 'status',
+        text: 'x',
+      }),
+    ).toMatchObject({
+      status: 400,
+      body: { errors: [{ path: 'wait' }] },
+    });
+    const waited = await workspace.call('POST', '/messages?wait=sent', {
+      accountId: account.id,
+      to: 'status',
+      text: 'now',
+    });
+    expect([waited.status, waited.body.status]).toEqual([200, 'sent']);
+    for (const [method, path, body] of [
+      ['POST', `/accounts/${account.id}/groups`, { subject: 'x', participants: ['status'] }],
+      ['POST', `/accounts/${account.id}/chats/status/read`, undefined],
+      ['GET', `/accounts/${account.id}/numbers/status`, undefined],
+    ] as const)
+      expect([400, 422]).toContain((await workspace.call(method, path, body)).status);
+    expect((await publish('statuses', { text: 'x' })).status).toBe(400);
+  });
+
+  it('receives a post with its picture and the name of the channel', async () => {
+    const channel = await channelOf(phone);
+    await workspace.call('PATCH', `/accounts/${account.id}`, { receive: { channels: true } });
+    await flotilla.sandbox('POST', `/channels/${channel}/followers`, { phone: account.phoneNumber });
+    await flotilla.sandbox('POST', `/channels/${channel}/posts`, {
+      type: 'image',
+      text: 'Fresh',
+      media: picture,
+    });
+    const [event] = await workspace.events(['channel.received'], 1, ({ text }) => text === 'Fresh');
+    expect(event!.data).toMatchObject({
+      from: channel,
+      participant: { phone: null, lid: null, name: 'News of the shop' },
+      sentAt: expect.any(String),
+      media: { mimetype: 'image/png', error: null, mediaId: expect.any(String) },
+    });
+    expect(await react(event!.data.id, '👍')).toMatchObject({ body: { code: 'message.cannot_react' } });
+    expect(await workspace.call('POST', `/messages/${event!.data.id}/read`)).toMatchObject({
+      status: 409,
+      body: { code: 'message.cannot_read' },
+    });
+    await workspace.call('PATCH', `/accounts/${account.id}`, { receive: { channels: false } });
+  });
+
+  it('tells that a page has no way to post or to reject calls, and sends messages there as before', async () => {
+    await befriend();
+    const { items } = await flotilla.sandbox('GET', '/builds');
+    const { version } = items.find(({ isCurrent }: Message) => isCurrent);
+    const reload = async () => {
+      await workspace.call('POST', `/accounts/${account.id}/restart`);
+      await eventually('away', async () => (await workspace.account(account.id)).status !== 'ready');
+      return workspace.untilStatus(account.id, 'ready');
+    };
+    const missing = [
+      'WAWebStatusMsgDataUtils.createTextStatusMsgData',
+      'WAWebNewsletterSendMessageJob',
+      'WADeprecatedSendIq',
+    ];
+    const channel = await channelOf(account.phoneNumber);
+    await flotilla.sandbox('PUT', '/build', { version, damage: { missing } });
+    try {
+      const { contract, contractMissing } = await reload();
+      expect(contract).toBe('ok');
+      expect(contractMissing.map((name: string) => name.replace('()', ''))).toEqual(
+        expect.arrayContaining(missing),
+      );
+      await workspace.call('PATCH', `/accounts/${account.id}`, {
+        rejectCalls: true,
+        callAnswer: 'No calls.',
+      });
+      const call = await flotilla.sandbox('POST', `/phones/${phone}/calls`, { to: account.phoneNumber });
+      for (const to of ['status', channel]) {
+        const { body } = await publish(to, { text: 'on a broken page' });
+        const message = await until(body.id, ({ status }) => status === 'failed');
+        expect(message.error.code).toBe('whatsapp.cannot_post');
+        expect(await inLedger(message)).toEqual([]);
+      }
+      const { body } = await publish(phone, { text: 'on a broken page' });
+      await until(body.id, (message) => message.status === 'read');
+      await flotilla.sandbox('DELETE', `/phones/${phone}/calls/${call.id}`);
+      const told = await workspace.events(['call.*'], 2, ({ callId }) => callId === call.id);
+      expect(told.map(({ type }) => type)).toEqual(['call.received', 'call.missed']);
+      await workspace.call('PATCH', `/accounts/${account.id}`, { rejectCalls: false });
+    } finally {
+      await flotilla.sandbox('PUT', '/build', { version });
+      await reload();
+    }
+  });
+
+  it('posts each story once, though an instance is killed in the middle', async () => {
+    await befriend();
+    const contents = Array.from({ length: 8 }, (_, index) =>
+      index % 2 === 0
+        ? { text: `story ${index} of eight` }
+        : { type: 'image', media: { ...picture, caption: `story ${index} of eight` } },
+    );
+    const posted = [];
+    for (const content of contents) posted.push(await publish('status', content));
+    await until(posted[1]!.body.id, (message) => message.status === 'sent');
+    await flotilla.stack.kill('flotilla:instance_00');
+    await workspace.untilAllSent();
+    const statuses = [];
+    for (const { body } of posted) {
+      const message = await until(body.id, ({ status }) => ['sent', 'unknown'].includes(status));
+      statuses.push(message.status);
+      const entries = await inLedger(message);
+      // Nobody can tell whether the story left that was interrupted. It is not posted again.
+      expect(entries.length).toBeLessThanOrEqual(1);
+      if (message.status === 'sent') expect(entries).toHaveLength(1);
+    }
+    expect(statuses.filter((status) => status === 'unknown').length).toBeLessThanOrEqual(1);
+  }, 90_000);
 });
 
 describe('who may', () => {

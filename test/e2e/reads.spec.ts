@@ -438,6 +438,129 @@ describe('POST /accounts/:id/chats/:chatId/presence', () => {
   });
 });
 
+describe('calls', () => {
+  const ring = async (from: string, body: object = {}) =>
+    (await flotilla.sandbox('POST', `/phones/${from}/calls`, { to: account.phoneNumber, ...body }))
+      .id as string;
+  const hangUp = (phone: string, id: string) => flotilla.sandbox('DELETE', `/phones/${phone}/calls/${id}`);
+  const inSandbox = async (id: string) =>
+    (await flotilla.sandbox('GET', '/calls')).items.find((call: Json) => call.id === id);
+  /** The events of some calls, once there are so many. */
+  const events = (count: number, ...ids: string[]) =>
+    workspace.events(['call.*'], count, ({ callId }) => ids.includes(callId));
+  const set = (body: object) => workspace.call('PATCH', `/accounts/${account.id}`, body);
+  afterEach(() => set({ rejectCalls: false, callAnswer: null }));
+
+  it('are told with who calls, and as missed if nobody took them', async () => {
+    const before = Math.floor(Date.now() / 1000) * 1000;
+    const [nia, oki] = [await friend('Nia', 'call me'), await flotilla.newPhone()];
+    await flotilla.sandbox('PATCH', `/phones/${oki}`, { hidesNumber: true });
+    const { body: group } = await call('POST', '/groups', { subject: 'Callers', participants: [nia] });
+    const ids = [
+      await ring(nia, { video: true }),
+      await ring(oki),
+      await ring(nia, { to: group.id }),
+      await ring(nia),
+    ] as const;
+    const common = { accountId: account.id, group: null, groupCall: false, at: expect.any(String) };
+    const whole = [
+      { ...common, callId: ids[0], participant: { phone: nia, lid: lid(nia), name: 'Nia' }, video: true },
+      { ...common, callId: ids[1], participant: { phone: null, lid: lid(oki), name: null }, video: false },
+      {
+        ...common,
+        callId: ids[2],
+        participant: { phone: nia, lid: lid(nia), name: 'Nia' },
+        group: { id: group.id, subject: 'Callers' },
+        groupCall: true,
+        video: false,
+      },
+    ];
+    const told = await events(4, ...ids);
+    expect(told.slice(0, 3)).toMatchObject(whole.map((data) => ({ type: 'call.received', data })));
+    expect(Date.parse(told[0]!.data.at)).toBeGreaterThanOrEqual(before);
+    // The last one is answered on the phone.
+    await flotilla.sandbox('POST', `/phones/${account.phoneNumber}/calls/${ids[3]}/answer`);
+    await hangUp(nia, ids[0]);
+    await hangUp(account.phoneNumber, ids[1]);
+    await hangUp(nia, ids[2]);
+    const all = await events(7, ...ids);
+    expect(all.slice(4).sort((a, b) => ids.indexOf(a.data.callId) - ids.indexOf(b.data.callId))).toEqual(
+      told.slice(0, 3).map(({ data }) => expect.objectContaining({ type: 'call.missed', data })),
+    );
+    expect((await inSandbox(ids[3])).state).toBe('answered');
+    expect(
+      (await call('GET', `/chats/${nia}/messages?limit=50`)).body.items.map(({ type }: Json) => type),
+    ).not.toContain('unsupported');
+  });
+
+  it('are told as missed, with their own time, if the account was away', async () => {
+    const phone = await flotilla.newPhone();
+    await workspace.call('POST', `/accounts/${account.id}/disconnect`);
+    await workspace.untilStatus(account.id, 'disconnected');
+    const id = await ring(phone, { video: true });
+    await hangUp(phone, id);
+    await set({ rejectCalls: true, callAnswer: 'Please write.' });
+    await workspace.call('POST', `/accounts/${account.id}/connect`, {});
+    await workspace.untilStatus(account.id, 'ready');
+    const [missed] = await events(1, id);
+    const at = new Date(Math.floor(Date.parse((await inSandbox(id)).at) / 1000) * 1000).toISOString();
+    expect(missed).toMatchObject({ type: 'call.missed', data: { participant: { phone }, video: true, at } });
+    // WhatsApp may tell of the ringing of a call that is over: it is neither rejected nor answered.
+    const old = await ring(phone, { at: new Date(Date.now() - 600_000).toISOString() });
+    const fresh = await ring(phone);
+    const told = await events(3, old, fresh);
+    expect(told.map(({ type, data }) => [type, data.callId])).toEqual([
+      ['call.received', old],
+      ['call.received', fresh],
+      ['call.rejected', fresh],
+    ]);
+    expect(await inSandbox(old)).toMatchObject({ state: 'ringing', rejectedBy: [] });
+    expect(await inSandbox(fresh)).toMatchObject({ state: 'rejected', rejectedBy: [account.phoneNumber] });
+  });
+
+  it('are rejected if the account wants it, with one answer to a person who calls again and again', async () => {
+    expect((await workspace.account(account.id)).rejectCalls).toBe(false);
+    const { status, body } = await set({ rejectCalls: true, callAnswer: 'Please write to us.' });
+    expect([status, body.rejectCalls, body.callAnswer]).toEqual([200, true, 'Please write to us.']);
+    const [nia, oki] = [await friend('Nia', 'I call'), await flotilla.newPhone()];
+    const ids = [await ring(nia), await ring(nia, { video: true }), await ring(oki)];
+    const told = await events(6, ...ids);
+    const rejected = told.filter(({ type }) => type === 'call.rejected');
+    expect(rejected.map(({ data }) => data.callId).sort()).toEqual([...ids].sort());
+    for (const id of ids) expect((await inSandbox(id)).state).toBe('rejected');
+    const answers = rejected.map(({ data }) => data.answerId).filter((id) => id !== null);
+    expect(answers).toHaveLength(2);
+    for (const id of answers) {
+      await eventually('sent', async () =>
+        ['sent', 'delivered', 'read'].includes((await workspace.call('GET', `/messages/${id}`)).body.status),
+      );
+    }
+    for (const phone of [nia, oki]) {
+      const { items } = await flotilla.sandbox('GET', `/phones/${phone}/inbox`);
+      expect(items.filter(({ text }: Json) => text === 'Please write to us.')).toHaveLength(1);
+    }
+    expect((await set({ callAnswer: null })).body).toMatchObject({ rejectCalls: true, callAnswer: null });
+    // What was rejected is not missed, also when the page is loaded again.
+    await workspace.call('POST', `/accounts/${account.id}/restart`);
+    await eventually('another browser', async () => (await workspace.account(account.id)).status !== 'ready');
+    await workspace.untilStatus(account.id, 'ready');
+    const last = await ring(oki);
+    const all = await events(8, ...ids, last);
+    expect(all.map(({ type }) => type)).not.toContain('call.missed');
+    expect(all.at(-1)).toMatchObject({ type: 'call.rejected', data: { callId: last, answerId: null } });
+  });
+
+  it.each([
+    { rejectCalls: 'yes' },
+    { callAnswer: '' },
+    { callAnswer: ' \n' },
+    { callAnswer: 'x'.repeat(4_097) },
+    { callAnswer: 7 },
+  ])('have no setting %j', async (body) => {
+    expect(await set(body)).toMatchObject({ status: 400, body: { code: 'validation.failed' } });
+  });
+});
+
 describe('profile pictures', () => {
   const fetchPicture = (rest: string) =>
     fetch(`${flotilla.stack.urls.api}/api/v1${path(rest)}`, {

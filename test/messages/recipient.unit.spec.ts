@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { whatsappIdOf } from '../../src/messages/message.entity.js';
 import { addressOf } from '../../src/messages/persons.js';
-import { parseRecipient, recipientHint } from '../../src/messages/recipient.js';
+import { parseDestination, parseRecipient, recipientHint } from '../../src/messages/recipient.js';
 import { serveRequest } from '../../src/platform/context.js';
 import { parsePhoneNumber, setDefaultCountry } from '../../src/platform/http/phone-number.js';
 
@@ -183,6 +183,38 @@ describe('a number that begins with 0 instead of a country code', () => {
         ),
     );
     expect(await Promise.all(served)).toEqual(['62812345678', '49812345678', null]);
+  });
+});
+
+describe('a destination', () => {
+  it.each([
+    ['status', 'status@broadcast'],
+    [' Status ', 'status@broadcast'],
+    ['status@broadcast', 'status@broadcast'],
+    ['120363012345678901@newsletter', '120363012345678901@newsletter'],
+    ['120363012345678901@Newsletter', '120363012345678901@newsletter'],
+    ['+62 812-3456-7890', '6281234567890'],
+    ['120363012345678901@g.us', '120363012345678901@g.us'],
+  ])('%s is %s', (text, address) => {
+    expect(parseDestination(text)?.address).toBe(address);
+  });
+
+  it.each([
+    'statuses',
+    'my status',
+    '@newsletter',
+    'x@newsletter',
+    '12@newsletter',
+    'broadcast',
+    '62812@broadcast',
+    '',
+  ])('%j is none', (text) => {
+    expect(parseDestination(text)).toBeNull();
+  });
+
+  it('is no person if one posts there', () => {
+    for (const text of ['status', 'status@broadcast', '120363012345678901@newsletter'])
+      expect(parseRecipient(text)).toBeNull();
   });
 });
 

@@ -589,6 +589,15 @@ it('a notice, an undecrypted message, a story and a post of a channel warm no co
   expect(stored).toEqual([]);
 });
 
+it('a story and a post in a channel are no messages to strangers', async () => {
+  const id = await newAccount();
+  const isCold = async (to: string) => (await messages.get(workspaceId, await accept(id, to))).isCold;
+  expect(await isCold('status')).toBe(false);
+  expect(await isCold('120363012345678901@newsletter')).toBe(false);
+  expect(await isCold('120363012345678901@g.us')).toBe(false);
+  expect(await isCold(friend)).toBe(true);
+});
+
 it('a contact is known before its message is published, so that an immediate answer is a reply', async () => {
   const id = await newAccount();
   const other = database.createQueryRunner();

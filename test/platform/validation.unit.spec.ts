@@ -152,6 +152,7 @@ describe('null', () => {
       'ServerSettings.location',
       'ServerSettings.region',
       'ServerSettings.url',
+      'UpdateAccountDto.callAnswer',
       'UpdateAccountDto.pacing',
       'UpdateAccountDto.proxyUrl',
       'UpdateOwnWorkspaceDto.defaultCountry',

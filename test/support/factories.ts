@@ -147,6 +147,8 @@ export function accountOf(own: Partial<Account> = {}): Account {
     pacing: null,
     receive: { stories: false, channels: false },
     autoRead: false,
+    rejectCalls: false,
+    callAnswer: null,
     proxyUrl: null,
     proxyCredentials: null,
     linkedAt: null,

@@ -1739,6 +1739,11 @@ export interface webhooks {
          *     - `message.revoked`: it was deleted for everyone
          *     - `message.reaction`: somebody has reacted, or taken a reaction back
          *     - `message.poll_vote`: somebody has voted in a poll, or taken a vote back
+         *     - `story.received`: a story of a contact has come, and the account wants stories (`receive.stories`)
+         *     - `channel.received`: a post of a channel has come, and the account wants them (`receive.channels`)
+         *     - `call.received`: somebody calls an account
+         *     - `call.missed`: nobody has taken a call, or it was rejected on another device of the account
+         *     - `call.rejected`: Flotilla has rejected a call, because the account has `rejectCalls`
          *     - `group.participants`: somebody has joined or left a group, or has become or ceased to be its admin
          *     - `group.updated`: the subject, description, picture or settings of a group have changed
          *     - `webhook.disabled`: a webhook was disabled, because its endpoint is gone or has failed for days
@@ -2177,7 +2182,8 @@ export interface components {
         };
         /**
          * @example {
-         *       "name": "Support"
+         *       "name": "Support",
+         *       "callAnswer": "We do not take calls. Please write to us."
          *     }
          */
         CreateAccountDto: {
@@ -2195,6 +2201,13 @@ export interface components {
             receive?: components["schemas"]["ReceiveDto"] | null;
             /** @description Marks each incoming message as read as soon as it is stored. Its writer sees that. */
             autoRead?: boolean | null;
+            /** @description Rejects each call to the account. */
+            rejectCalls?: boolean | null;
+            /**
+             * @description The text that a person gets whose call was rejected: a message, at most one in ten minutes.
+             * @example We do not take calls. Please write to us.
+             */
+            callAnswer?: string | null;
             /**
              * @description The proxy that the browser of a live account uses: `http://`, `https://` or `socks5://`, then `USER:PASSWORD@` if the proxy needs
              *     them, host and port, as in `socks5://user:password@proxy.example.com:1080`. Percent-encode special characters in user and
@@ -2362,6 +2375,8 @@ export interface components {
          *         "channels": true
          *       },
          *       "autoRead": true,
+         *       "rejectCalls": true,
+         *       "callAnswer": "callAnswer",
          *       "proxyUrl": "socks5://********:********@proxy.example.com:1080",
          *       "placement": {
          *         "environment": "production",
@@ -2396,6 +2411,8 @@ export interface components {
             /** @description Which messages outside of chats are stored. */
             receive: components["schemas"]["ReceiveResponse"];
             autoRead: boolean;
+            rejectCalls: boolean;
+            callAnswer: string | null;
             /**
              * @description A user and password are shown as `********:********`.
              * @example socks5://********:********@proxy.example.com:1080
@@ -2424,7 +2441,11 @@ export interface components {
             /** Format: date-time */
             createdAt: string;
         };
-        /** @example {} */
+        /**
+         * @example {
+         *       "callAnswer": "We do not take calls. Please write to us."
+         *     }
+         */
         UpdateAccountDto: {
             name?: string | null;
             labels?: string[] | null;
@@ -2433,6 +2454,13 @@ export interface components {
             receive?: components["schemas"]["ReceiveDto"] | null;
             /** @description Marks each incoming message as read as soon as it is stored. Its writer sees that. */
             autoRead?: boolean | null;
+            /** @description Rejects each call to the account. */
+            rejectCalls?: boolean | null;
+            /**
+             * @description The text that a person gets whose call was rejected: a message, at most one in ten minutes. Null: no message.
+             * @example We do not take calls. Please write to us.
+             */
+            callAnswer?: string | null;
             /** @description The proxy that the browser of a live account uses, in the form of `POST /accounts`. The session restarts with it. Null: no proxy. */
             proxyUrl?: string | null;
             /** @description Takes effect the next time that the account is placed. */
@@ -2681,7 +2709,8 @@ export interface components {
              */
             accountId?: string | null;
             /**
-             * @description The recipient: a phone number with country code, or a chat id.
+             * @description The recipient: a phone number with country code, or a chat id. `status` posts a story, and the id of a channel (`…@newsletter`) posts
+             *     there: then `accountId` is required.
              * @example +6281234567890
              */
             to: string;
@@ -3746,7 +3775,7 @@ export interface components {
              * @example message.delivered
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "channel.received" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "story.received" | "web_version.status" | "webhook.disabled";
             /** Format: date-time */
             createdAt: string;
             workspaceId: string | null;
@@ -4094,7 +4123,7 @@ export interface components {
              * @example message.sent
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "campaign.progress" | "campaign.status" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "channel.received" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "story.received" | "web_version.status" | "webhook.disabled";
             accountId: string | null;
             /**
              * @description `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it.
@@ -4807,7 +4836,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -5196,6 +5225,8 @@ export interface components {
         /**
          * @description `message.content_mismatch`: A message of type … does not take …. Remove it, or change the type. The text below an image, a video or a document is media.caption.
          *
+         *     `message.cannot_post`: A story is text, image or video, without replyTo and mentions. Change it, or send it to a person or a group.
+         *
          *     `media.url_unavailable`: The media could not be downloaded: …
          *
          *     `media.empty`: The file is empty. Send a file with at least one byte.
@@ -5208,14 +5239,14 @@ export interface components {
          *
          *     `idempotency.mismatch`: This Idempotency-Key belongs to a different request. Use a new key for a new message.
          */
-        "message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible-idempotency.mismatch": {
+        "message.content_mismatch-message.cannot_post-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible-idempotency.mismatch": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "message.content_mismatch" | "media.url_unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "media.not_convertible" | "idempotency.mismatch";
+                    code: "message.content_mismatch" | "message.cannot_post" | "media.url_unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "media.not_convertible" | "idempotency.mismatch";
                 };
             };
         };
@@ -7203,6 +7234,8 @@ export interface operations {
                      *             "channels": true
                      *           },
                      *           "autoRead": true,
+                     *           "rejectCalls": true,
+                     *           "callAnswer": "callAnswer",
                      *           "proxyUrl": "socks5://********:********@proxy.example.com:1080",
                      *           "placement": {
                      *             "environment": "production",
@@ -8009,7 +8042,7 @@ export interface operations {
             409: components["responses"]["request.conflict-account.none_ready-idempotency.in_progress"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
-            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible-idempotency.mismatch"];
+            422: components["responses"]["message.content_mismatch-message.cannot_post-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible-idempotency.mismatch"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit-media.too_many_downloads-media.too_many_conversions-message.too_many_waits"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable-media.storage_unavailable-media.converter_missing"];

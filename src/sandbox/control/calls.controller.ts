@@ -1,7 +1,7 @@
-import { Body, Controller, Delete, Get, Param, Post } from '@nestjs/common';
+import { Body, Controller, Delete, Get, HttpCode, Param, Post } from '@nestjs/common';
 import { type Call, Calls } from '../network/calls.js';
 import { PhoneRegistry } from '../network/phones.js';
-import { OnlineBrowsers } from '../wire/online-browsers.js';
+import { Ringing } from '../wire/ringing.js';
 import { CallDto } from './calls.dto.js';
 
 /** The calls of the simulated phones: a caller acts as the owner of a phone. */
@@ -10,26 +10,31 @@ export class SandboxCallsController {
   constructor(
     private readonly phones: PhoneRegistry,
     private readonly calls: Calls,
-    private readonly browsers: OnlineBrowsers,
+    private readonly ringing: Ringing,
   ) {}
 
-  /** The owner calls another phone. Its linked browsers ring, unless it has blocked the caller. */
+  /** The owner calls another phone or a group. The linked browsers of those who have not blocked the caller ring. */
   @Post('phones/:phone/calls')
-  call(@Param('phone') number: string, @Body() { to, video }: CallDto): Call {
-    const from = this.phones.require(number);
-    const call = this.calls.begin(from.phone, this.phones.require(to).phone, video);
-    const { id } = call;
-    const ring = { id, from: from.phone, video, hidden: from.hidesNumber ?? false };
-    if (!this.phones.hasBlocked(call.to, call.from)) this.browsers.sendTo(call.to, { t: 'call', call: ring });
-    return call;
+  call(@Param('phone') number: string, @Body() { to, video, at }: CallDto): Call {
+    return this.ringing.call(
+      this.phones.require(number).phone,
+      to,
+      video,
+      at === undefined ? undefined : new Date(at),
+    );
   }
 
-  /** The owner ends a call, or rejects it. */
+  /** The owner of a called phone answers on the phone. */
+  @Post('phones/:phone/calls/:id/answer')
+  @HttpCode(200)
+  answer(@Param('phone') number: string, @Param('id') id: string): Call {
+    return this.ringing.change(id, this.phones.require(number).phone, 'answered');
+  }
+
+  /** The caller ends the call, or the owner of a called phone rejects it. */
   @Delete('phones/:phone/calls/:id')
   end(@Param('phone') number: string, @Param('id') id: string): Call {
-    const call = this.calls.end(id, this.phones.require(number).phone);
-    this.browsers.sendTo(call.to, { t: 'call-ended', id });
-    return call;
+    return this.ringing.change(id, this.phones.require(number).phone, 'over');
   }
 
   @Get('calls')

@@ -71,6 +71,8 @@ export interface Content {
   event?: ScheduledEvent;
   /** Invites the recipient to become an admin of a channel. */
   channelInvite?: { channel: string; name: string };
+  /** Of the line about a call: how it ended, in WhatsApp's words. */
+  callLog?: { outcome: 'Missed' | 'AcceptedElsewhere'; video: boolean };
   /** The colours of a story without a picture. */
   style?: { color: number; font: number };
 }

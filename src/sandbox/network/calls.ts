@@ -1,14 +1,20 @@
 import { randomBytes } from 'node:crypto';
 import { Injectable, NotFoundException } from '@nestjs/common';
 
-/** A call from one phone to another. */
+/** A call from one phone to another, or to the members of a group. */
 export interface Call {
   id: string;
   from: string;
+  /** A number, or the address of a group. */
   to: string;
+  /** The numbers that ring. */
+  called: string[];
   video: boolean;
   at: string;
-  state: 'ringing' | 'rejected' | 'ended';
+  /** A call of a group rings until its caller ends it. */
+  state: 'ringing' | 'answered' | 'rejected' | 'ended';
+  /** The numbers that have rejected it, on the phone or in a browser. */
+  rejectedBy: string[];
 }
 
 const MAX_CALLS = 1000;
@@ -18,32 +24,42 @@ const MAX_CALLS = 1000;
 export class Calls {
   private readonly calls = new Map<string, Call>();
 
-  /** Begins a call. */
-  begin(from: string, to: string, video: boolean): Call {
+  /** Begins a call. @param at when, by default now */
+  begin({ from, to, called, video }: Pick<Call, 'from' | 'to' | 'called' | 'video'>, at = new Date()): Call {
     const id = randomBytes(16).toString('hex').toUpperCase();
-    const call: Call = { id, from, to, video, at: new Date().toISOString(), state: 'ringing' };
-    this.calls.set(id, call);
-    if (this.calls.size > MAX_CALLS) this.calls.delete(this.calls.keys().next().value!);
-    return call;
+    const common = { id, from, to, called, video, at: at.toISOString() };
+    return this.save({ ...common, state: 'ringing', rejectedBy: [] });
   }
 
   /**
-   * Ends a call that rings; a call that has ended stays as it is.
-   * @param phone the phone that does it: the caller ends the call, and the called phone rejects it
+   * A called phone answers a call that rings, or rejects it; or the caller ends it. A call that has ended stays as it is.
    * @throws NotFoundException
    */
-  end(id: string, phone: string): Call {
-    const call = this.calls.get(id);
-    if (!call || (call.from !== phone && call.to !== phone))
-      throw new NotFoundException(`${phone} has no call ${id}: GET /calls shows all ids.`);
+  change(id: string, phone: string, change: 'answered' | 'rejected' | 'ended'): Call {
+    const call = this.get(id, phone);
     if (call.state !== 'ringing') return call;
-    const next: Call = { ...call, state: call.to === phone ? 'rejected' : 'ended' };
-    this.calls.set(id, next);
-    return next;
+    if (change !== 'rejected') return this.save({ ...call, state: change });
+    const rejectedBy = [...new Set([...call.rejectedBy, phone])];
+    const isOver = rejectedBy.length === call.called.length;
+    return this.save({ ...call, rejectedBy, state: isOver ? 'rejected' : 'ringing' });
+  }
+
+  /** @throws NotFoundException if the phone has no such call */
+  get(id: string, phone: string): Call {
+    const call = this.calls.get(id);
+    if (!call || (call.from !== phone && !call.called.includes(phone)))
+      throw new NotFoundException(`${phone} has no call ${id}: GET /calls shows all ids.`);
+    return call;
   }
 
   /** The calls, oldest first. */
   list(): Call[] {
     return [...this.calls.values()];
+  }
+
+  private save(call: Call): Call {
+    this.calls.set(call.id, call);
+    if (this.calls.size > MAX_CALLS) this.calls.delete(this.calls.keys().next().value!);
+    return call;
   }
 }

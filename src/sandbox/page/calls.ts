@@ -12,6 +12,9 @@ interface Call {
   outgoing: boolean;
   webClientShouldHandle: boolean;
   participants: Wid[];
+  groupJid?: Wid;
+  /** When it began, in seconds since 1970. */
+  offerTime: number;
 }
 
 /** What the page sends to the server as XML. */
@@ -38,6 +41,9 @@ export class Calls {
   get modules() {
     return {
       WAWebCallCollection: { calls: this.#calls, on() {} },
+      'WAWebCallLogMsgData.flow': {
+        CallOutcome: { Missed: 'Missed', AcceptedElsewhere: 'AcceptedElsewhere' },
+      },
       WAWap: {
         wap: (tag: string, attributes: Record<string, string>, children: Stanza[] | Stanza = []): Stanza => ({
           tag,
@@ -50,16 +56,18 @@ export class Calls {
     };
   }
 
-  #ring({ id, from, video, hidden }: IncomingCall): void {
+  #ring({ id, from, video, hidden, group, t }: IncomingCall): void {
     this.#calls.set(id, {
       id,
       peerJid: hidden ? lidOfPhone(from) : widOfPhone(from),
       isVideo: video,
-      isGroup: false,
+      isGroup: group !== undefined,
       canHandleLocally: true,
       outgoing: false,
       webClientShouldHandle: false,
       participants: [],
+      ...(group === undefined ? {} : { groupJid: createWid(group) }),
+      offerTime: t,
     });
   }
 

@@ -44,6 +44,8 @@ export interface ContentAttributes extends Partial<MediaPointer>, Partial<EventA
   newsletterName?: string;
   backgroundColor?: number;
   font?: number;
+  callOutcome?: string;
+  isVideoCall?: boolean;
 }
 
 /** A message that whatsapp-web.js has made to be sent. */
@@ -151,7 +153,7 @@ export function attributesOf(
   type: string,
 ): ContentAttributes & { body?: string } {
   const { media, location, contacts, poll, replyTo, quoted, mentions, invite } = content;
-  const { forwardingScore, event, channelInvite, style } = content;
+  const { forwardingScore, event, channelInvite, style, callLog } = content;
   const attributes: ContentAttributes & { body?: string } = {};
   if (media)
     Object.assign(attributes, media, {
@@ -197,6 +199,7 @@ export function attributesOf(
       newsletterId: channelInvite.channel,
       newsletterName: channelInvite.name,
     });
+  if (callLog) Object.assign(attributes, { callOutcome: callLog.outcome, isVideoCall: callLog.video });
   if (style) Object.assign(attributes, { backgroundColor: style.color, font: style.font });
   if (mentions) attributes.mentionedJidList = mentions.map(widOfPhone);
   return attributes;

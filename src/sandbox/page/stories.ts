@@ -29,6 +29,12 @@ class Status {
   }
 }
 
+interface StoryText {
+  text: string;
+  color: number;
+  font: number;
+}
+
 interface Parts {
   link: Link;
   account: Account;
@@ -80,7 +86,26 @@ export function storyModules({ link, account, store, collections, revoke }: Part
     }
   };
 
+  /** A text gets a key of its own: the message that whatsapp-web.js has made is not sent. */
+  const texts = {
+    createTextStatusMsgData: async ({ text, color, font }: StoryText): Promise<OutgoingMessage> => ({
+      id: new MsgKey({
+        fromMe: true,
+        remote: createWid('status@broadcast'),
+        id: await MsgKey.newId(),
+        participant: account.me!,
+      }),
+      type: 'chat',
+      body: text,
+      t: Math.floor(Date.now() / 1000),
+      ack: 0,
+      backgroundColor: color,
+      font,
+    }),
+  };
+
   return {
+    WAWebStatusMsgDataUtils: texts,
     WAWebStatusGatingUtils: { canCheckStatusRankingPosterGating: () => false },
     /** Media of a story were uploaded before the story was made: the story takes their places over. */
     WAWebMediaUpdateMsg: async (
@@ -91,35 +116,8 @@ export function storyModules({ link, account, store, collections, revoke }: Part
       msg.set({ directPath, mediaKey: mediaKey!, encFilehash: encFilehash! });
     },
     WAWebSendStatusMsgAction: {
-      // A text gets a key of its own: the message that whatsapp-web.js has made is not sent.
-      sendStatusTextMsgAction: async ({
-        text,
-        color,
-        font,
-      }: {
-        text: string;
-        color: number;
-        font: number;
-      }) => {
-        const remote = createWid('status@broadcast');
-        const id = new MsgKey({
-          fromMe: true,
-          remote,
-          id: await MsgKey.newId(),
-          participant: account.me!,
-        });
-        const t = Math.floor(Date.now() / 1000);
-        const message = {
-          id,
-          type: 'chat',
-          body: text,
-          t,
-          ack: 0,
-          backgroundColor: color,
-          font,
-        } as OutgoingMessage;
-        return send(new collections.Msg.modelClass(message) as OwnMessage);
-      },
+      sendStatusTextMsgAction: async (options: StoryText) =>
+        send(new collections.Msg.modelClass(await texts.createTextStatusMsgData(options)) as OwnMessage),
       sendStatusMediaMsgAction: async (msg: OwnMessage, update: (msg: OwnMessage) => Promise<void>) => {
         await update(msg);
         return send(msg);

@@ -110,6 +110,10 @@ export interface IncomingCall {
   from: string;
   video: boolean;
   hidden: boolean;
+  /** The address of the group that is called. */
+  group?: string;
+  /** When it began, in seconds since 1970. */
+  t: number;
 }
 
 /** A person in the address book of the page's phone. */

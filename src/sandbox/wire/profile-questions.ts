@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
-import { Calls } from '../network/calls.js';
 import { DEFAULT_ABOUT, PhoneRegistry } from '../network/phones.js';
 import type { Answer, Question } from './frames.js';
 import { OnlineBrowsers } from './online-browsers.js';
+import { Ringing } from './ringing.js';
 
 /** WhatsApp's limits. */
 const MAX_NAME_LENGTH = 100;
@@ -13,8 +13,8 @@ const MAX_ABOUT_LENGTH = 139;
 export class ProfileQuestions {
   constructor(
     private readonly phones: PhoneRegistry,
-    private readonly calls: Calls,
     private readonly browsers: OnlineBrowsers,
+    private readonly ringing: Ringing,
   ) {}
 
   /**
@@ -75,8 +75,7 @@ export class ProfileQuestions {
   }
 
   private rejectCall(me: string, id: string): true {
-    this.calls.end(id, me);
-    this.browsers.sendTo(me, { t: 'call-ended', id });
+    this.ringing.change(id, me, 'over');
     return true;
   }
 }

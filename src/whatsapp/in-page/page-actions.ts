@@ -45,6 +45,7 @@ export async function actOn(
   const { chat, message } = found;
   if (chat.id._serialized.endsWith('@g.us') && !flotilla.isMember(chat)) return { outcome: 'not_member' };
   const capability = window.require('WAWebMsgActionCapability');
+  const isStory = chat.id._serialized === 'status@broadcast';
 
   const ownReaction = async (): Promise<{ reactionText?: string; timestamp: number } | undefined> => {
     const { Reactions } = window.require('WAWebCollections');
@@ -73,6 +74,12 @@ export async function actOn(
         return { outcome: 'not_allowed' };
       const preview = await flotilla.previewOf(action.text);
       await window.WWebJS.editMessage(message, action.text, { ...preview, mentionedJidList: [] });
+    } else if (action.kind === 'revoke' && isStory) {
+      if (message.type === 'revoked') return { outcome: 'done', at: Date.now() };
+      const status = window.require('WAWebCollections').Status?.getMyStatus?.();
+      const revoke = flotilla.optional('WAWebRevokeStatusAction')?.sendStatusRevokeMsgAction;
+      if (!status || !revoke) return { outcome: 'not_allowed' };
+      await revoke(status, message);
     } else if (action.kind === 'revoke' && message.type !== 'revoked') {
       if (!capability.canSenderRevokeMsg(message) && !capability.canAdminRevokeMsg(message))
         return { outcome: 'not_allowed' };
@@ -90,7 +97,9 @@ export async function actOn(
   try {
     const deadline = Date.now() + timeoutMs;
     const result = await Promise.race([act(), timeout]);
-    if (result.outcome !== 'done' || action.kind === 'react' || action.kind === 'read') return result;
+    // The page may forget a story that was revoked.
+    if (result.outcome !== 'done' || action.kind === 'react' || action.kind === 'read' || isStory)
+      return result;
     // WhatsApp Web answers some calls before it has done anything, so only the message itself shows the result.
     for (;;) {
       const now = (await flotilla.find(message.id._serialized, true)) ?? message;

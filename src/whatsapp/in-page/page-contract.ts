@@ -8,7 +8,16 @@ import type { PageWindow } from './page-functions.js';
 
 /** What a part of the page is needed for. */
 export type ContractNeed =
-  'starting' | 'connection' | 'receiving' | 'sending' | 'media' | 'actions' | 'reads' | 'groups';
+  | 'starting'
+  | 'connection'
+  | 'receiving'
+  | 'sending'
+  | 'media'
+  | 'actions'
+  | 'reads'
+  | 'groups'
+  | 'calls'
+  | 'posts';
 
 /** Without these parts messages wait. The others are missed only by the calls that use them. */
 export const essentialNeeds: readonly ContractNeed[] = ['connection', 'receiving', 'sending', 'media'];
@@ -139,6 +148,29 @@ export const pageContract: Record<ContractNeed, readonly string[]> = {
     'WAWebModifyParticipantsGroupAction.promoteParticipants()',
     'WAWebModifyParticipantsGroupAction.demoteParticipants()',
     'WASmaxGroupsAddParticipantsRPC.sendAddParticipantsRPC()',
+  ],
+  calls: [
+    'WAWap.wap()',
+    'WAWap.generateId()',
+    'WADeprecatedSendIq.deprecatedCastStanza()',
+    'WWebJS.rejectCall()',
+  ],
+  posts: [
+    'WAWebSendStatusMsgAction.sendStatusTextMsgAction()',
+    'WAWebSendStatusMsgAction.sendStatusMediaMsgAction()',
+    'WAWebStatusMsgDataUtils.createTextStatusMsgData()',
+    'WAWebStatusGatingUtils.canCheckStatusRankingPosterGating()',
+    'WAWebMediaUpdateMsg()',
+    'WAWebRevokeStatusAction.sendStatusRevokeMsgAction()',
+    'WAWebCollections.Status.getMyStatus()',
+    'WAWebCollections.WAWebNewsletterCollection.get()',
+    'WAWebLoadNewsletterPreviewChatAction.loadNewsletterPreviewChat()',
+    'WAWebMsgDataFromModel.msgDataFromMsgModel()',
+    'WAWebNewsletterUpdateMsgsRecordsJob.addNewsletterMsgsRecords()',
+    'WAWebNewsletterUpdateMsgsRecordsJob.updateNewsletterMsgRecord()',
+    'WAWebNewsletterSendMessageJob.sendNewsletterMessageJob()',
+    'WAMediaCalculateFilehash.getRandomFilehash()',
+    'WAWebMediaMmsV4Upload.uploadUnencryptedMedia()',
   ],
 };
 

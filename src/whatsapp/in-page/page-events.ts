@@ -37,6 +37,10 @@ export function installEvents(gatherMs: number, noticeTypes: readonly string[]):
       return pushname || null;
     }
   };
+  const channelNameOf = (channelId: string) => {
+    const chat = window.require('WAWebCollections').WAWebNewsletterCollection?.get(channelId);
+    return chat?.name || chat?.formattedTitle || null;
+  };
   const subjectOf = (groupId: string) => {
     const chat = window.require('WAWebCollections').Chat.get(groupId);
     return chat?.groupMetadata?.subject || chat?.formattedTitle || chat?.name || null;
@@ -65,7 +69,11 @@ export function installEvents(gatherMs: number, noticeTypes: readonly string[]):
       alias: flotilla.aliasOf(chatId),
       from: writer,
       fromAlias: flotilla.aliasOf(writer),
-      fromName: fromMe ? null : nameOf(writer, model.notifyName),
+      fromName: fromMe
+        ? null
+        : chatId.endsWith('@newsletter')
+          ? channelNameOf(chatId)
+          : nameOf(writer, model.notifyName),
       subject: chatId.endsWith('@g.us') ? subjectOf(chatId) : null,
       to: serialized(to),
       type: String(type),
@@ -112,6 +120,8 @@ export function installEvents(gatherMs: number, noticeTypes: readonly string[]):
     }, gatherMs);
   };
   window.onMessageAckEvent = (message, ack) => {
+    // Nobody says that a story or a post was delivered, and that the page gave it up does not say that it did not leave.
+    if (ack !== 1 && flotilla.sourceOf(message) !== null) return;
     if (message.id.fromMe) report({ kind: 'ack', whatsappId: message.id.id, ack });
   };
   window.onAddMessageEvent = (message) => {

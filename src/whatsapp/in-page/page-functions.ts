@@ -1,8 +1,9 @@
 import type { MessageTarget } from '../message-target.js';
 import type { OutgoingContent } from '../outgoing-content.js';
+import type { PageCall } from './page-calls.js';
 import type { PagePresence } from './page-presence.js';
 import type { PageContactItem } from './page-reads.js';
-import type { PageLibrary, PageModules, PageWid, PageWidLike } from './page-modules.js';
+import type { PageCallModel, PageLibrary, PageModules, PageWid, PageWidLike } from './page-modules.js';
 
 /*
  * Functions that run inside the WhatsApp Web page. Puppeteer sends their source text, so a function may use nothing from
@@ -28,7 +29,11 @@ export type PageSendResult =
   | { outcome: 'not_ready' }
   /** The caller only looked for the message (`lookOnly`), and the page does not know it. */
   | { outcome: 'absent' }
-  | { outcome: 'timed_out' };
+  | { outcome: 'timed_out' }
+  /** Of a post: the account may not post in this channel, or there is no such channel. Nothing was posted. */
+  | { outcome: 'not_admin' }
+  /** Of a post: this page has no way to post as Flotilla knows it. Nothing was posted. */
+  | { outcome: 'cannot_post'; detail: string };
 
 /** Where a message comes from that is in no chat: a story, also a story inside a group, or a post of a channel. */
 export type PageSource = 'stories' | 'channels';
@@ -190,6 +195,10 @@ export interface PageModel {
   isGroupStatus?: boolean;
   /** A story of a channel. */
   isNewsletterStatus?: boolean;
+  /** For the line about a call: how it ended, as WAWebCallLogMsgData names it. */
+  callOutcome?: string;
+  isVideoCall?: boolean;
+  isGroupCall?: boolean;
 }
 
 /** A chat as the page holds it. */
@@ -206,6 +215,8 @@ export interface PageChat {
   pin?: number;
   mute?: { expiration?: number };
   groupMetadata?: PageGroupMetadata;
+  /** Of a channel. */
+  newsletterMetadata?: { membershipType?: string };
   msgs?: { getModelsArray(): PageModel[] };
   lastReceivedKey?: object | null;
   /** What the other side does now, after a subscription. */
@@ -282,6 +293,7 @@ export interface PageWindow {
   onEditMessageEvent: (message: PageModel, text: string) => void;
   onReaction: (reactions: PageReaction[]) => void;
   onPollVoteEvent: (votes: PageVote[]) => void;
+  onIncomingCall: (call: PageCallModel) => void;
   onChatUnreadCountEvent: () => void;
   /** The binding that passes a batch of {@link PageEvent}s to the instance, as JSON. */
   flotillaEmit: (events: string) => void;
@@ -292,6 +304,8 @@ export interface PageWindow {
 export interface PageFlotilla {
   /** The key of a message from this account, exactly as the library's sendMessage makes it. */
   keyOf(chat: PageChat, id: string): { _serialized: string };
+  /** The text of the key of an own story under the own hidden number. Null if the chat is another one. */
+  storyKeyOf(chat: PageChat, id: string): string | null;
   /** The other chat id of a person, who has a phone number and a hidden number (LID). Null if the page does not know it. */
   aliasOf(chatId: string): string | null;
   personOf(chatId: string): PagePerson;
@@ -356,9 +370,23 @@ export interface PageFlotilla {
   /** Downloaded media, which the instance reads in pieces, by WhatsApp id. */
   fetched: Map<string, Blob>;
   send?(send: PageSend): Promise<PageSendResult>;
+  /** Sends a story or a post in a channel. */
+  sendPost?(send: PageSend): Promise<PageSendResult>;
+  /** The arguments for the library's sendMessage: the text and the options. */
+  argumentsOf?(send: PageSend): Promise<[string, Record<string, unknown>]>;
   /** Shows the recipient an indicator for a time, in milliseconds. */
   showTyping?(chat: PageChat, ms: number, state: 'typing' | 'recording'): Promise<void>;
   messageOf?(model: PageModel): PageMessage;
+  calls?: {
+    /** The calls that the page holds. */
+    held(): PageCallModel[];
+    /** Null for a call that the account makes. @param isNew the page has just told it */
+    ringing(call: PageCallModel, isNew: boolean): PageCall | null;
+    /** Null if the message is no line about a missed call to the account. */
+    missed(message: PageModel): PageCall | null;
+  };
+  /** The ids of the calls that Flotilla has rejected in this page. */
+  rejectedCalls?: Set<string>;
 }
 
 /** An `<input type="file">` that receives a file from the browser. */
@@ -372,6 +400,7 @@ export type PageEvent =
   | { kind: 'message'; message: PageMessage }
   | { kind: 'warning'; text: string }
   | ({ kind: 'presence' } & PagePresence)
+  | ({ kind: 'call' } & PageCall)
   | PageChange
   | PageGroupNotice;
 
@@ -482,8 +511,15 @@ export function installFlotilla(): void {
       };
     },
     locate: async ({ chatId, whatsappId, fromMe, author }) => {
-      // To ask for the chat of stories or of a channel would make one.
-      if (/@(broadcast|newsletter)$/.test(chatId)) return null;
+      if (/@(broadcast|newsletter)$/.test(chatId)) {
+        if (!fromMe) return null;
+        // To ask for the chat of stories or of a channel would make one.
+        const { WAWebNewsletterCollection: channels } = window.require('WAWebCollections');
+        const id = window.require('WAWebWidFactory').createWid(chatId);
+        const place = chatId.endsWith('@newsletter') ? channels?.get(chatId) : { id };
+        const message = place && (await flotilla.findOwn(place, whatsappId, true));
+        return message ? { chat: place, message } : null;
+      }
       const chat = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(() => null);
       if (!chat) return null;
       // The page may know the chat under another id than the message.
@@ -521,14 +557,23 @@ export function installFlotilla(): void {
       }
     },
     personOf: (chatId) => ({ chatId, alias: flotilla.aliasOf(chatId) }),
-    // In a group the key contains the participant too.
+    // In a group, and of a story, the key contains the participant too.
     keyOf: (chat, id) => {
       const { getMaybeMeLidUser, getMaybeMePnUser } = window.require('WAWebUserPrefsMeUser');
       const isGroup = typeof chat.id.isGroup === 'function' && chat.id.isGroup();
+      const isStatus = typeof chat.id.isStatus === 'function' && chat.id.isStatus();
       const usesLid = isGroup ? chat.groupMetadata?.isLidAddressingMode : chat.id.isLid();
       const from = usesLid ? getMaybeMeLidUser() : getMaybeMePnUser();
-      const participant = isGroup ? window.require('WAWebWidFactory').asUserWidOrThrow(from) : undefined;
+      const participant =
+        isGroup || isStatus ? window.require('WAWebWidFactory').asUserWidOrThrow(from) : undefined;
       return new (window.require('WAWebMsgKey'))({ from, to: chat.id, id, participant, selfDir: 'out' });
+    },
+    storyKeyOf: (chat, id) => {
+      const { getMaybeMeLidUser } = window.require('WAWebUserPrefsMeUser');
+      const participant = getMaybeMeLidUser();
+      if (chat.id._serialized !== 'status@broadcast' || !participant) return null;
+      const key = new (window.require('WAWebMsgKey'))({ fromMe: true, remote: chat.id, id, participant });
+      return key._serialized;
     },
     // A reloaded page has its older messages only in its storage.
     find: async (key, searchStorage) =>
@@ -541,10 +586,13 @@ export function installFlotilla(): void {
       const found = known ?? Msg.getModelsArray().find(isSought);
       if (found || !searchStorage) return found;
       const alias = flotilla.aliasOf(chat.id._serialized);
+      // The page may have put the own hidden number into the key of a story.
+      const lidKey = flotilla.storyKeyOf(chat, whatsappId);
       const other = alias && { ...chat, id: window.require('WAWebWidFactory').createWid(alias) };
       const rows = await flotilla.rowsOf(chat, whatsappId);
       const keys = [
         ...(other ? [flotilla.keyOf(other, whatsappId)._serialized] : []),
+        ...(lidKey === null ? [] : [lidKey]),
         ...rows.map(({ key }) => key),
       ];
       return keys.length > 0 ? (await Msg.getMessagesById(keys))?.messages?.[0] : undefined;
@@ -576,9 +624,16 @@ export async function acksOf(
 ): Promise<{ whatsappId: string; ack: number }[]> {
   const flotilla = window.flotilla!;
   const found = await flotilla.eachInTurn('acks', messages, async ({ chatId, whatsappId }) => {
-    const chat = await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(() => null);
+    const isPost = /@(broadcast|newsletter)$/.test(chatId);
+    const chat = isPost
+      ? { id: window.require('WAWebWidFactory').createWid(chatId) }
+      : await window.WWebJS.getChat(chatId, { getAsModel: false }).catch(() => null);
     const message = chat && (await flotilla.findOwn(chat, whatsappId, true));
-    return message ? [{ whatsappId, ack: message.ack ?? 0 }] : [];
+    if (!message) return [];
+    const ack = message.ack ?? 0;
+    // Nobody says that a story or a post was delivered, and that the page gave it up does not say that it did not leave.
+    if (flotilla.sourceOf(message) !== null) return ack >= 1 ? [{ whatsappId, ack: 1 }] : [];
+    return [{ whatsappId, ack }];
   });
   return found.flat();
 }

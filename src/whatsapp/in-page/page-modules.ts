@@ -13,6 +13,7 @@ export interface PageWid {
   isLid(): boolean;
   isUser(): boolean;
   isGroup?(): boolean;
+  isStatus?(): boolean;
 }
 
 /** An id as a {@link PageWid} or as plain text, which has no `_serialized`. */
@@ -26,7 +27,21 @@ interface PageCollection<Model> {
   getModelsArray(): Model[];
 }
 
+/** A call as the page holds it, or as the library reports it. */
+export interface PageCallModel {
+  id?: unknown;
+  /** The caller. */
+  peerJid?: PageWidLike;
+  groupJid?: PageWidLike;
+  isVideo?: boolean;
+  isGroup?: boolean;
+  outgoing?: boolean;
+  /** Seconds since 1970. */
+  offerTime?: number;
+}
+
 interface PageMessageCollection extends PageCollection<PageModel> {
+  on(event: 'add' | 'change:callOutcome', listener: (message: PageModel) => void): void;
   on(
     event: 'change:msgKey',
     listener: (keys: { newKey: PageModel['id']; oldKey: PageModel['id'] }) => void,
@@ -71,6 +86,20 @@ interface PageMessageKey {
   selfDir?: 'out';
 }
 
+type PageMadeKey = Pick<PageMessageKey, 'fromMe' | 'remote' | 'participant'> & { _serialized: string };
+
+interface PageStoryText {
+  text: string;
+  color: number;
+  font: number;
+  /** Ours: the id that the story gets. */
+  flotillaId?: string;
+}
+
+interface PageStoryResult {
+  messageSendResult?: unknown;
+}
+
 interface PageGroupSettings {
   addressingModeOverride: 'lid';
   memberAddMode: boolean;
@@ -89,12 +118,17 @@ export interface PageNewGroup {
 
 /** By the names that `window.require` takes. */
 export interface PageModules {
+  WADeprecatedSendIq: { deprecatedCastStanza?(stanza: object): Promise<unknown> };
   WALinkify: { findLink(text: string): object | null | undefined };
+  WAWap: { wap?(tag: string, attributes: object, children?: object[]): object };
   WAWebBackendEventBus: { BackendEventBus: { triggerRefreshQR?(): void } };
   WAWebApiContact: {
     getCurrentLid(wid: PageWid): PageWid | undefined;
     getPhoneNumber(wid: PageWid): PageWid | undefined;
   };
+  /** It keeps the calls in a Map, under a name that differs. */
+  WAWebCallCollection: object;
+  'WAWebCallLogMsgData.flow': { CallOutcome?: { Missed?: string } };
   WAWebChatLoadMessages: { loadEarlierMsgs(options: { chat: PageChat }): Promise<PageModel[] | undefined> };
   WAWebCmd: {
     Cmd: {
@@ -113,6 +147,8 @@ export interface PageModules {
     Contact: PageCollection<PageContact>;
     Msg: PageMessageCollection;
     Reactions: { find(key: string): Promise<PageReactions | null | undefined> };
+    Status?: { getMyStatus?(): object | undefined };
+    WAWebNewsletterCollection?: PageCollection<PageChat>;
   };
   WAWebContactGetters: {
     getIsMe(contact: PageContact): boolean;
@@ -147,7 +183,13 @@ export interface PageModules {
     canSenderRevokeMsg(message: PageModel): boolean;
     canAdminRevokeMsg(message: PageModel): boolean;
   };
-  WAWebMsgKey: { new (key: PageMessageKey): { _serialized: string }; prototype: object };
+  WAWebMsgKey: {
+    new (key: PageMessageKey): PageMadeKey;
+    prototype: object;
+  };
+  WAWebNewsletterSendMessageJob: {
+    sendNewsletterMessageJob?(call: object): Promise<{ success?: boolean } | undefined>;
+  };
   WAWebOfflineHandler: {
     OfflineMessageHandler: {
       /** Whether the page has taken in what came while it was away. Throws before the server has said how much that is. */
@@ -166,9 +208,22 @@ export interface PageModules {
     /** Set by page-shims.ts. */
     isMendedByFlotilla?: true;
   };
+  WAWebRevokeStatusAction: {
+    sendStatusRevokeMsgAction?(status: object, message: PageModel): Promise<unknown>;
+  };
   WAWebSendReactionMsgAction: { sendReactionToMsg(message: PageModel, emoji: string): Promise<unknown> };
+  WAWebSendStatusMsgAction: {
+    sendStatusTextMsgAction?(options: PageStoryText): Promise<PageStoryResult | undefined>;
+    sendStatusMediaMsgAction?(message: PageModel, ...more: unknown[]): Promise<PageStoryResult | undefined>;
+  };
   WAWebSocketModel: {
     Socket: { state: string; hasSynced?: boolean; reconnect(): void };
+  };
+  WAWebStatusMsgDataUtils: {
+    createTextStatusMsgData?(
+      options: PageStoryText,
+      ...more: unknown[]
+    ): Promise<{ id: PageMadeKey } | undefined>;
   };
   /** Shows others that the account is online, or no longer. */
   WAWebStreamModel: { Stream: { markAvailable(): void; markUnavailable(): void } };
@@ -186,8 +241,13 @@ export interface PageLibrary {
   getChat(chatId: string, options: { getAsModel: false }): Promise<PageChat | undefined>;
   sendMessage(chat: PageChat, text: string, options: object): Promise<unknown>;
   editMessage(message: PageModel, text: string, options: object): Promise<unknown>;
+  rejectCall(peer: string, callId: string): Promise<unknown>;
   sendSeen(chatId: string): Promise<boolean>;
   sendChatstate(state: string, chatId: string): Promise<unknown>;
   toStickerData(media: object): Promise<object>;
   mediaInfoToFile(media: { file?: object }): object;
+  processMediaData(
+    media: object,
+    options: { sendToChannel?: boolean; sendToStatus?: boolean },
+  ): Promise<{ __x_id?: unknown }>;
 }

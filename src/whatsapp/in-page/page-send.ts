@@ -87,6 +87,8 @@ export function installSending(): void {
     }
   };
 
+  flotilla.argumentsOf = libraryArguments;
+
   const startSend = async (chat: PageChat, send: PageSend): Promise<'no_quoted' | undefined> => {
     const { quoted, mentions, whatsappId } = send;
     const answered = quoted && (await flotilla.locate(quoted));
@@ -171,6 +173,10 @@ export function installSending(): void {
     const isChecked = checkNumber && !searchStorage && chatId.endsWith('@c.us');
     const unreachable = running.has(whatsappId) ? undefined : await recipientFailure(send, isChecked);
     if (unreachable) return unreachable;
+    if (/@(broadcast|newsletter)$/.test(chatId)) {
+      const { sendPost } = flotilla;
+      return sendPost ? sendPost(send) : { outcome: 'cannot_post', detail: 'what posts are made with' };
+    }
     let chat: PageChat | undefined;
     let failure: unknown = new Error(`WhatsApp gave no chat for ${chatId}`);
     try {
