@@ -3,7 +3,7 @@
  * 1,800 modules one by one needs twice the processor time to start, and messages wait for it after each crash. The comments
  * in a bundle name the compiled file that each part comes from. With arguments, it bundles only what these programs read.
  */
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { build } from 'esbuild';
@@ -73,29 +73,6 @@ const bundle = (programs, options) =>
     ...options,
   });
 
-const nameHelper =
-  'var __name = (target, value) => __defProp(target, "name", { value, configurable: true });';
-/** Arrow functions and async functions have no prototype. To look for one first would make the one of each function. */
-const nameHelperOfClasses =
-  'var __name = (target, value) => target.name === value || target.prototype === undefined ? target : __defProp(target, "name", { value, configurable: true });';
-
-/**
- * Only the names of classes matter. esbuild's helper sets the name of each function, also of those that are made for each
- * request: a property that is defined anew costs a microsecond.
- */
-async function keepNamesOfClasses() {
-  const folder = join(project, 'dist/programs');
-  let found = false;
-  for (const file of await readdir(folder)) {
-    const source = await readFile(join(folder, file), 'utf8');
-    found ||= source.includes(nameHelperOfClasses);
-    if (!source.includes(nameHelper)) continue;
-    found = true;
-    await writeFile(join(folder, file), source.replace(nameHelper, nameHelperOfClasses));
-  }
-  if (!found) throw new Error('esbuild has changed: see nameHelper in setup/bundle.mjs.');
-}
-
 /** @type {[string[], import('esbuild').BuildOptions][]} */
 const bundles = [
   // The OpenAPI document has the names of classes, which a bundle would change where two are equal.
@@ -109,4 +86,3 @@ await Promise.all(
     .filter(([programs]) => wanted.length === 0 || programs.some((program) => wanted.includes(program)))
     .map(([programs, options]) => bundle(programs, options)),
 );
-await keepNamesOfClasses();
