@@ -3,7 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { whatsappIdOf } from '../../src/messages/message.entity.js';
 import { addressOf } from '../../src/messages/persons.js';
 import { parseRecipient, recipientHint } from '../../src/messages/recipient.js';
-import { parsePhoneNumber, serveNumbers, setDefaultCountry } from '../../src/platform/http/phone-number.js';
+import {
+  isSameNumber,
+  parsePhoneNumber,
+  serveNumbers,
+  setDefaultCountry,
+} from '../../src/platform/http/phone-number.js';
 
 /** Serves one request of a workspace with this default country. */
 function inRequest<Result>(country: string | null, work: () => Result): Result {
@@ -182,6 +187,26 @@ describe('a number that begins with 0 instead of a country code', () => {
         ),
     );
     expect(await Promise.all(served)).toEqual(['62812345678', '49812345678', null]);
+  });
+});
+
+describe('two numbers', () => {
+  it.each([
+    ['Brazil', '5511987654321', '551187654321'],
+    ['Mexico', '5215512345678', '525512345678'],
+    ['Argentina', '5491123456789', '541123456789'],
+    ['Benin', '2290197123456', '22997123456'],
+    ['Ivory Coast', '2250707123456', '22507123456'],
+  ])('are the same in another form: %s', (_country, one, other) => {
+    expect(isSameNumber(one, other)).toBe(true);
+    expect(isSameNumber(other, one)).toBe(true);
+    expect(isSameNumber(one, `${other.slice(0, -1)}0`)).toBe(false);
+  });
+
+  it('are not the same because one has a digit more', () => {
+    expect(isSameNumber('62812345678', '628123456789')).toBe(false);
+    expect(isSameNumber('5511987654321', '5521987654321')).toBe(false);
+    expect(isSameNumber('4915123456789', '495123456789')).toBe(false);
   });
 });
 
