@@ -12,7 +12,7 @@ let seen: { breaks: number };
 beforeEach(async () => {
   const config = loadConfig(process.env);
   cable = await tcpProxy(config.redis.url);
-  redis = connectRedis({ ...config, redis: { url: cable.url } });
+  redis = connectRedis({ ...config, redis: { ...config.redis, url: cable.url } });
   seen = watch(redis);
   await redis.ping();
 });
