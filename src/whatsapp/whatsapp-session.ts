@@ -88,6 +88,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private qrRefreshedAt = -Infinity;
   private starting: Promise<void> | null = null;
   private isLoggingOut = false;
+  /** The number that the page had when it was admitted. */
+  private admittedPhone: string | null = null;
   private readonly operations = new Set<Promise<unknown>>();
   private readonly dialogs: DialogWatch;
   private readonly index: IndexPage;
@@ -479,8 +481,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     try {
       own = await this.ownIds(client);
       // Before the bridge opens: until then, nothing of the page reaches anybody.
-      const admission = (await this.options.admit?.(own)) ?? 'admit';
-      if (admission !== 'admit') return await this.refuse(admission);
+      if (!(await this.mayBe(own))) return;
       // A reloaded page becomes ready again, but has lost the installed functions.
       this.bridge ??= await withDeadline(
         PageBridge.open(this.page, (event) => this.emitPageEvent(event)),
@@ -508,9 +509,31 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     return { phone: wid?.server === 'c.us' ? wid.user : null, lid: null };
   }
 
-  /** Ends a session that may not be the account. */
+  /** Whether the page may be the account. If it may not, the session ends. */
+  private async mayBe(own: OwnIds): Promise<boolean> {
+    if (own.phone !== null && own.phone === this.admittedPhone) return true;
+    const admission = (await this.options.admit?.(own)) ?? 'admit';
+    if (admission === 'admit') this.admittedPhone = own.phone;
+    else await this.refuse(admission);
+    return admission === 'admit';
+  }
+
+  /** Refuses a page with another number as soon as it tells its number, before it has loaded the chats of a stranger. */
+  private async mindNumber(page: Page): Promise<void> {
+    if (this.admittedPhone !== null) return;
+    const own = await resultWithin(
+      page.evaluate(readOwnIds).catch(() => null),
+      probeLimitMs,
+    );
+    if (!own?.phone || this.ended || this.phase !== 'syncing') return;
+    await this.mayBe(own).catch((error: unknown) =>
+      this.options.onWarning('the number of the page could not be compared yet', error),
+    );
+  }
+
   private async refuse(admission: 'unlink' | 'stop'): Promise<void> {
     if (admission === 'stop') return this.close('number_changed', 'the account has another number now');
+    if (this.isLoggingOut) return;
     // What the library says of the end of the link is not the reason of this end.
     this.isLoggingOut = true;
     const confirmed = await this.unlink(logoutMs);
@@ -623,6 +646,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     this.syncedSince =
       seen.state === 'CONNECTED' && seen.hasSynced ? (this.syncedSince ?? performance.now()) : null;
     if (seen.state === 'CONNECTED' || seen.state === 'PAIRING') this.enter('syncing');
+    if (seen.state === 'CONNECTED') await this.mindNumber(page);
     if (seen.state === 'UNPAIRED_IDLE') await this.refreshQr(page);
     if (seen.hasSynced && !this.isAuthenticated && ++this.unnoticedSyncs === 4)
       page.evaluate(announceSynced).catch(() => undefined);
