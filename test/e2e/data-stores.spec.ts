@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkPostgres, checkRedis } from '../../setup/connections.mjs';
 import { PROJECT } from '../../setup/settings.mjs';
@@ -72,38 +71,56 @@ describe('PostgreSQL behind PgBouncer, and Redis, both with TLS and a CA of thei
     );
     await expect(checkRedis(stores.redisUrl, '/no/ca.pem')).rejects.toThrow('REDIS_CA_FILE cannot be read');
   });
+
+  it('are named with the cure by the programs too', async () => {
+    const migrate = (url: string) => run('cli.mjs', ['migrate'], { DATABASE_URL: url });
+    const [unknown, missing, unreadable, redis] = await Promise.all([
+      migrate(stores.postgresUrl(null)),
+      migrate(stores.postgresUrl('/no/ca.pem')),
+      run('worker.mjs', [], { REDIS_CA_FILE: '/no/ca.pem' }),
+      run('worker.mjs', [], { REDIS_CA_FILE: stores.otherCaFile }, 'REDIS_URL cannot be trusted'),
+    ]);
+    expect(unknown).toMatchObject({ code: 1, output: expect.stringContaining('sslrootcert=FILE') });
+    expect(missing).toMatchObject({ code: 1, output: expect.stringMatching(/cannot be read.*ca\.pem/) });
+    expect(unreadable).toMatchObject({ code: 1, output: expect.stringContaining('REDIS_CA_FILE') });
+    expect(redis.output).toContain('(REDIS_CA_FILE)');
+  });
 });
 
-describe('a pooler that gives every transaction another session', () => {
-  /** Starts a program, which is expected to end by itself. */
-  async function run(program: string, args: string[], databaseUrl: string) {
-    const child = spawn(process.execPath, [join(PROJECT, 'dist/programs', program), ...args], {
-      cwd: PROJECT,
-      env: {
-        ...process.env,
-        ADMIN_API_KEY: 'a'.repeat(32),
-        INTERNAL_API_KEY: 'b'.repeat(32),
-        APP_KEY: 'c'.repeat(64),
-        ENV_FILE: 'none',
-        PORT: '0',
-        DATABASE_URL: databaseUrl,
-        REDIS_URL: stores.redisUrl,
-        REDIS_CA_FILE: stores.caFile,
-      },
+/** Starts a program. It ends by itself, or is killed when it has said `until`. */
+async function run(program: string, args: string[], env: Record<string, string>, until?: string) {
+  const child = spawn(process.execPath, [join(PROJECT, 'dist/programs', program), ...args], {
+    cwd: PROJECT,
+    env: {
+      ...process.env,
+      ADMIN_API_KEY: 'a'.repeat(32),
+      INTERNAL_API_KEY: 'b'.repeat(32),
+      APP_KEY: 'c'.repeat(64),
+      ENV_FILE: 'none',
+      PORT: '0',
+      DATABASE_URL: stores.poolerUrl('session'),
+      REDIS_URL: stores.redisUrl,
+      REDIS_CA_FILE: stores.caFile,
+      ...env,
+    },
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+      if (until !== undefined && output.includes(until)) child.kill('SIGKILL');
     });
-    const [output, [code]] = await Promise.all([
-      Promise.all([text(child.stdout), text(child.stderr)]),
-      once(child, 'exit') as Promise<[number]>,
-    ]);
-    return { code, output: output.join('') };
-  }
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, output };
+}
 
+describe('a pooler that gives every transaction another session', () => {
   it.each(['transaction', 'transaction_of_one', 'statement'] as const)(
     'is refused at the start with the cure, also when nobody else uses it: %s',
     async (mode) => {
       for (const order of [0, 1]) {
         await stores.setPooler(`server_round_robin = ${order}`);
-        const { code, output } = await run('cli.mjs', ['migrate'], stores.poolerUrl(mode));
+        const { code, output } = await run('cli.mjs', ['migrate'], { DATABASE_URL: stores.poolerUrl(mode) });
         expect(code).toBe(1);
         expect(output).toContain('Set pool_mode = session');
       }
@@ -113,7 +130,7 @@ describe('a pooler that gives every transaction another session', () => {
   it('stops each program at once', async () => {
     const ends = await Promise.all(
       ['api.mjs', 'worker.mjs', 'scheduler.mjs'].map((program) =>
-        run(program, [], stores.poolerUrl('transaction')),
+        run(program, [], { DATABASE_URL: stores.poolerUrl('transaction') }),
       ),
     );
     for (const { code, output } of ends) {

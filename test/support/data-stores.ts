@@ -20,7 +20,7 @@ const redisUser = { username: 'flotilla', password: 'p@ss:word/1' };
 
 /**
  * A PostgreSQL with TLS behind PgBouncer with TLS, and a Redis that has TLS only and users with few rights. PostgreSQL is the server of
- * `npm test`: with TLS it still serves the connections without TLS of the other tests.
+ * `npm test`: with TLS it still serves the connections without TLS of the other tests. Only one test file may use this.
  */
 export class DataStores {
   private readonly dir = makeTemporaryDirectory(undefined, 'flotilla-stores-');

@@ -4,7 +4,7 @@ import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { dataSourceOptions } from './data-source.js';
-import { requireSessions, SharedSessions } from './shared-sessions.js';
+import { initialize, SharedSessions } from './initialize.js';
 
 /**
  * TypeORM's module with the settings of this process.
@@ -23,8 +23,7 @@ export function connection({ retryAttempts }: { retryAttempts: number }): Dynami
     }),
     dataSourceFactory: async (options) => {
       const database = new DataSource(options as DataSourceOptions);
-      await database.initialize();
-      await requireSessions(database);
+      await initialize(database);
       return database;
     },
   });

@@ -1,3 +1,4 @@
+import { connectionError } from '../errors/connection-error.js';
 import type { DataSource, QueryRunner } from 'typeorm';
 
 /** How often the connections take turns. Connections of other clients may hide what one turn would show. */
@@ -15,10 +16,13 @@ export class SharedSessions extends Error {
 }
 
 /**
- * Checks that each connection has a session of PostgreSQL for itself. Closes the pool if the check fails.
+ * Connects the pool, and checks that each connection has a session of PostgreSQL for itself. On failure the pool is closed.
  * @throws SharedSessions
  */
-export async function requireSessions(database: DataSource): Promise<void> {
+export async function initialize(database: DataSource): Promise<void> {
+  await database.initialize().catch((error: unknown) => {
+    throw connectionError(error as Error, 'DATABASE_URL');
+  });
   try {
     if (await sharesSessions(database)) throw new SharedSessions();
   } catch (error) {
