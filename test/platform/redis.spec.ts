@@ -78,3 +78,12 @@ it('a blocking connection may be silent for its block time, and no longer', asyn
     blocking.disconnect();
   }
 });
+
+it('a CA is for rediss:// only', async () => {
+  const plain = connectRedis({ redis: { url: cable.url, caFile: '/no/ca.pem' } });
+  try {
+    expect(await plain.ping()).toBe('PONG');
+  } finally {
+    plain.disconnect();
+  }
+});

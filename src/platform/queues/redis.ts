@@ -18,7 +18,8 @@ const keepAliveMs = 5_000;
 export function connectRedis({ redis: { url, caFile } }: Pick<Config, 'redis'>): Redis {
   return withFreshTimers(
     new Redis(url, {
-      ...(caFile === null ? {} : { tls: { ca: readFileSync(caFile) } }),
+      // Otherwise ioredis would use TLS for redis:// too.
+      ...(caFile !== null && url.startsWith('rediss:') ? { tls: { ca: readFileSync(caFile) } } : {}),
       maxRetriesPerRequest: null,
       retryStrategy: (attempt) => Math.min(attempt * 50, 500),
       socketTimeout: silenceTimeoutMs,
