@@ -72,6 +72,8 @@ create table accounts (
   auto_read boolean not null default false,
   reject_calls boolean not null default false,
   call_answer text,
+  allow_number_change boolean not null default false,
+  refused_number text,
   constraint accounts_desired_state_check CHECK ((desired_state = ANY (ARRAY['connected'::text, 'disconnected'::text]))),
   constraint accounts_environment_check CHECK ((environment = ANY (ARRAY['live'::text, 'sandbox'::text]))),
   constraint accounts_held_by_fkey FOREIGN KEY (held_by) REFERENCES instances(id) ON DELETE SET NULL,
@@ -923,6 +925,9 @@ AS $function$
     update account_pacing set warm_up_from = (now() at time zone 'UTC')::date, cold_sent = 0, replies_sent = 0,
       cold_closed_until = case when cold_closed_until = 'infinity' then cold_closed_until end, replies_closed_until = case when replies_closed_until = 'infinity' then replies_closed_until end,
       burst_sent = 0, refusals = 0 where account_id = new.id;
+    update messages set status = 'unknown', error_code = 'account.number_changed',
+      error_message = 'The account has another number now. WhatsApp Web cannot tell whether the message left under the old number.'
+    where account_id = new.id and (stage = 'sending' or (stage in ('scheduled', 'queued') and attempts > 0));
     update messages set is_cold = true
     where account_id = new.id and not is_cold and stage in ('scheduled', 'queued') and chat_id not like '%@g.us';
     return null;

@@ -2,6 +2,7 @@
  * Checks that PostgreSQL and Redis answer. A failure says how to fix it.
  * Used after the npm packages are installed: it connects to PostgreSQL with the `pg` package, as the programs do.
  */
+import { readFileSync } from 'node:fs';
 import { connect as connectTcp, isIP } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { SetupError } from './console.mjs';
@@ -9,6 +10,8 @@ import { waitFor } from './processes.mjs';
 
 const CONNECT_TIMEOUT_MS = 8000;
 const OLDEST_POSTGRES = 13;
+/** The codes of Node.js for a certificate of an unknown CA, of another host, or of another time. */
+const CERTIFICATE_ERRORS = /^(SELF_SIGNED_CERT|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_|CERT_|ERR_TLS_CERT_)/;
 
 /**
  * Runs SQL on one connection, one statement after the other.
@@ -115,13 +118,21 @@ function postgresSentence(error, where, setting) {
 
 /**
  * @param {string} url
- * @param {string} [setting]
+ * @param {string} [caFile] of REDIS_CA_FILE
  */
-export async function checkRedis(url, setting = 'REDIS_URL') {
+export async function checkRedis(url, caFile) {
+  const setting = 'REDIS_URL';
   const where = parse(url, setting, ['redis:', 'rediss:']);
+  let ca;
+  try {
+    ca = caFile ? readFileSync(caFile) : undefined;
+  } catch (error) {
+    const { message } = /** @type {Error} */ (error);
+    throw new SetupError(`REDIS_CA_FILE cannot be read (${message}). Correct it in .env.`, { cause: error });
+  }
   let answer;
   try {
-    answer = await pingRedis(where);
+    answer = await pingRedis(where, ca);
   } catch (error) {
     const message = /** @type {Error} */ (error).message;
     throw new SetupError(
@@ -143,9 +154,10 @@ export async function checkRedis(url, setting = 'REDIS_URL') {
  * AUTH, SELECT and PING over a plain socket.
  *
  * @param {URL} where
+ * @param {Buffer} [ca]
  * @returns {Promise<string>} the first error that Redis answers, or +PONG
  */
-function pingRedis(where) {
+function pingRedis(where, ca) {
   const host = where.hostname.replace(/^\[|\]$/g, '');
   const port = Number(where.port || 6379);
   /** @type {string[][]} */
@@ -158,7 +170,7 @@ function pingRedis(where) {
   commands.push(['PING']);
 
   return new Promise((resolve, reject) => {
-    const tls = { host, port, ...(isIP(host) ? {} : { servername: host }) };
+    const tls = { host, port, ...(ca ? { ca } : {}), ...(isIP(host) ? {} : { servername: host }) };
     const socket = where.protocol === 'rediss:' ? connectTls(tls) : connectTcp({ host, port });
     const done = (/** @type {() => void} */ settle) => {
       socket.destroy();
@@ -212,8 +224,18 @@ function parse(url, setting, protocols) {
  * @param {number} defaultPort
  */
 function networkSentence(error, where, product, setting, defaultPort) {
-  const { code, message } = /** @type {NodeJS.ErrnoException} */ (error);
+  const { code = '', message } = /** @type {NodeJS.ErrnoException} */ (error);
   const port = where.port || defaultPort;
+  if (CERTIFICATE_ERRORS.test(code)) {
+    const cure =
+      product === 'Redis'
+        ? 'Set REDIS_CA_FILE to a file with the certificate of its CA, and use the host name of the certificate.'
+        : 'Add ?sslmode=verify-full&sslrootcert=FILE with the certificate of its CA, and use the host name of the certificate.';
+    return `The certificate of ${product} at ${where.hostname}:${port} of ${setting} cannot be trusted (${message}). ${cure}`;
+  }
+  if (code === 'ENOENT' || code === 'EACCES') {
+    return `A file that ${setting} names cannot be read (${message}). Correct its path, for example sslrootcert.`;
+  }
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
     return `The host "${where.hostname}" of ${setting} is not known. Correct its name or check the DNS.`;
   }

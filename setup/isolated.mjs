@@ -64,7 +64,8 @@ export async function isolatedEnvironment({ varDir, instances = 2, workers = 1 }
 }
 
 /** The variables of the caller that an isolated system must not get. */
-const OWN_NAMES = /^(DATABASE_URL|REDIS_URL|SERVER_.*|INSTANCE_NUMBER|WORKER_NAME|SUPERVISOR_.*)$/;
+const OWN_NAMES =
+  /^(DATABASE_URL|REDIS_URL|REDIS_CA_FILE|SERVER_.*|INSTANCE_NUMBER|WORKER_NAME|SUPERVISOR_.*)$/;
 
 /** @param {NodeJS.ProcessEnv} environment */
 export const withoutOwnNames = (environment) =>
@@ -99,9 +100,10 @@ async function removeForgottenRuns() {
  * @param {string[]} command run in the project with node
  * @param {object} [needs]
  * @param {boolean} [needs.fullBrowser] the command needs a whole Chromium
+ * @param {boolean} [needs.pooler] the command needs PgBouncer
  * @param {boolean} [needs.durable] false: PostgreSQL does not wait for the disk
  */
-export async function runIsolated(command, { fullBrowser = false, durable = true } = {}) {
+export async function runIsolated(command, { fullBrowser = false, pooler = false, durable = true } = {}) {
   /** @type {System | undefined} */
   let system;
   /** @type {import('node:child_process').ChildProcess | undefined} */
@@ -139,7 +141,7 @@ export async function runIsolated(command, { fullBrowser = false, durable = true
   let code = 1;
   try {
     // Tests need PostgreSQL and Redis on this machine, even when the .env names others.
-    await provision({ ...readSettings(), databaseUrl: '', redisUrl: '', fullBrowser });
+    await provision({ ...readSettings(), databaseUrl: '', redisUrl: '', fullBrowser, pooler });
     await removeForgottenRuns();
     root = makeTemporaryDirectory();
     writeFileSync(join(root, 'pid'), String(process.pid));

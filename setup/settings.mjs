@@ -61,6 +61,7 @@ export function readSettings({ project = PROJECT, environment = process.env } = 
     port: number('PORT', 3000),
     databaseUrl: text('DATABASE_URL'),
     redisUrl: text('REDIS_URL'),
+    redisCaFile: text('REDIS_CA_FILE') && resolve(project, text('REDIS_CA_FILE')),
     embeddedPostgresPort: number('EMBEDDED_POSTGRES_PORT', 54_320),
     embeddedRedisPort: number('EMBEDDED_REDIS_PORT', 63_790),
     embeddedPassword: text('EMBEDDED_PASSWORD'),

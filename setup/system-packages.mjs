@@ -14,7 +14,7 @@ import { findChromium } from './settings.mjs';
  * @property {string} otherwise what to do on a system without these packages
  */
 
-/** @type {Record<'postgres' | 'redis' | 'supervisor' | 'chromium' | 'ffmpeg' | 'fullBrowser', Need>} */
+/** @type {Record<'postgres' | 'redis' | 'supervisor' | 'chromium' | 'ffmpeg' | 'fullBrowser' | 'pooler', Need>} */
 const needs = {
   postgres: {
     name: 'PostgreSQL 13 or newer',
@@ -42,6 +42,11 @@ const needs = {
     packages: ['ffmpeg'],
     otherwise: 'install ffmpeg, and set FFMPEG_PATH in .env when it is not on the PATH',
   },
+  pooler: {
+    name: 'PgBouncer, which the tests connect through',
+    packages: ['pgbouncer'],
+    otherwise: 'install pgbouncer',
+  },
   fullBrowser: {
     name: 'the full Chromium, which the benchmark measures against',
     packages: ['chromium'],
@@ -68,13 +73,14 @@ export function postgresDirectories() {
 
 export const findRedis = () => which(['redis-server', 'valkey-server']);
 export const findFfmpeg = () => which(['ffmpeg']);
+export const findPooler = () => which(['pgbouncer']);
 export const findFullBrowser = () => which(['chromium', 'google-chrome']);
 export const findSupervisord = () => which(['supervisord']);
 export const findSupervisorctl = () => which(['supervisorctl']);
 
 /**
- * @param {{ databaseUrl: string, redisUrl: string, chromiumPath: string, ffmpegPath?: string, fullBrowser?: boolean }} settings `fullBrowser`
- *   also asks for the default browser of whatsapp-web.js, for the memory benchmark
+ * @param {{ databaseUrl: string, redisUrl: string, chromiumPath: string, ffmpegPath?: string, fullBrowser?: boolean, pooler?: boolean }} settings
+ *   `fullBrowser` also asks for the default browser of whatsapp-web.js, for the memory benchmark; `pooler` for PgBouncer, for the tests
  * @returns {Need[]}
  */
 export function missingPrograms(settings) {
@@ -85,6 +91,7 @@ export function missingPrograms(settings) {
   if (!findChromium(settings)) missing.push(needs.chromium);
   if (!settings.ffmpegPath && !findFfmpeg()) missing.push(needs.ffmpeg);
   if (settings.fullBrowser && !findFullBrowser()) missing.push(needs.fullBrowser);
+  if (settings.pooler && !findPooler()) missing.push(needs.pooler);
   return missing;
 }
 

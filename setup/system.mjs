@@ -245,7 +245,7 @@ export class System {
     }
     note('Redis');
     if (settings.redisUrl) {
-      await checkRedis(redis);
+      await checkRedis(redis, settings.redisCaFile);
     } else {
       await this.#untilAnswers('redis', 30_000, () => checkRedis(redis));
     }

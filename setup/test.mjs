@@ -8,4 +8,5 @@ import { PROJECT } from './settings.mjs';
 // Some ninety databases come and go: a fifth of PostgreSQL's processor time would be the disk's.
 await runIsolated([join(PROJECT, 'node_modules/vitest/vitest.mjs'), 'run', ...process.argv.slice(2)], {
   durable: false,
+  pooler: true,
 });

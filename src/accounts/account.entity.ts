@@ -98,6 +98,14 @@ export class Account {
   @Column('text', { name: 'link_phone_number', nullable: true })
   linkPhoneNumber!: string | null;
 
+  /** Whether the next phone that links the account may have another number. It ends when the account is ready. */
+  @Column('boolean', { name: 'allow_number_change' })
+  allowNumberChange!: boolean;
+
+  /** The number of a phone that was refused since the last connect. Null if none was. */
+  @Column('text', { name: 'refused_number', nullable: true })
+  refusedNumber!: string | null;
+
   @Column('text', { nullable: true })
   qr!: string | null;
 
@@ -139,7 +147,7 @@ export class Account {
   @Column('bytea', { name: 'proxy_credentials', nullable: true })
   proxyCredentials!: Buffer | null;
 
-  /** When the present session was linked. Null before the first link and after a logout. */
+  /** When the present session was linked. Null as long as a person must link the account. */
   @Column('timestamptz', { name: 'linked_at', nullable: true })
   linkedAt!: Date | null;
 

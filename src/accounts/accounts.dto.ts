@@ -203,6 +203,14 @@ export class ConnectAccountDto {
   @IsString({ message: 'phoneNumber is required to link by code' })
   @Length(5, 64)
   phoneNumber?: string;
+
+  /**
+   * Whether a phone with another number than the account's may link it. Without it, Flotilla unlinks such a phone again, and the
+   * account becomes `disconnected` with the reason `other_number`.
+   */
+  @Optional()
+  @IsBoolean()
+  allowNumberChange?: boolean;
 }
 
 export class SandboxScanDto {

@@ -194,14 +194,14 @@ export class AccountsService {
 
   /**
    * Connects the account: places it on an instance, which restores its session or requests a QR code or a pairing code.
-   * Nothing changes if the account is connected or connecting in the same way, except that a page of WhatsApp Web that lacks
+   * If the account is connected or connecting in the same way, nothing starts again, except that a page of WhatsApp Web that lacks
    * what sending needs is loaded again.
    * @throws AccountNotFound, ValidationFailed, SandboxOff; if the page cannot be loaded again, SessionChanging or InstanceUnreachable
    */
   async connect(
     workspaceId: string,
     id: string,
-    { method, phoneNumber }: ConnectAccountDto,
+    { method, phoneNumber, allowNumberChange }: ConnectAccountDto,
   ): Promise<Account> {
     const linkPhoneNumber = phoneNumber === undefined ? null : parsePhoneNumber(phoneNumber);
     if (phoneNumber !== undefined && linkPhoneNumber === null) {
@@ -213,8 +213,16 @@ export class AccountsService {
       if (account.environment === 'sandbox') this.sandbox.requireOn();
       const sameLink = account.linkMethod === method && account.linkPhoneNumber === linkPhoneNumber;
       const runs = account.desiredState === 'connected' && connectingOrConnected.has(account.status);
-      if (runs && (sameLink || account.status === 'ready')) return account;
-      await manager.update(Account, id, { linkMethod: method, linkPhoneNumber, desiredState: 'connected' });
+      if (runs && account.status === 'ready') return account;
+      const mayChange = allowNumberChange ?? (runs && account.allowNumberChange);
+      const link = {
+        linkMethod: method,
+        linkPhoneNumber,
+        allowNumberChange: mayChange,
+        refusedNumber: null,
+      };
+      await manager.update(Account, id, { ...link, desiredState: 'connected' });
+      if (runs && sameLink) return Object.assign(account, link);
       await this.assignments.place(manager, [id], 'connect');
       return lockAccount(manager, workspaceId, id);
     });
@@ -265,6 +273,7 @@ export class AccountsService {
       return this.connect(workspaceId, id, {
         method: account.linkMethod,
         phoneNumber: account.linkPhoneNumber ?? undefined,
+        allowNumberChange: account.allowNumberChange,
       });
     await this.atInstance(account, (url, path) => this.instanceClient.call(url, 'POST', `${path}/restart`));
     return this.get(workspaceId, id);

@@ -10,6 +10,10 @@ export const eventTypes = {
   'account.cold_resumed': 'the account writes to strangers again',
   'account.web_incompatible':
     'WhatsApp Web has changed: the page of an account lacks what sending needs, and its messages wait',
+  'account.other_number':
+    'a phone with another number has linked an account, and was refused; with `otherPhoneNumber`',
+  'account.number_changed':
+    'an account has another number, as its connect has allowed; with `previousPhoneNumber`',
   'account.presence': 'somebody in a watched chat has gone online or offline, types or records',
   'message.received': 'somebody has written to an account',
   'message.sent_elsewhere': "the account's owner has written a message on the phone or another linked device",

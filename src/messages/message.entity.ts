@@ -110,6 +110,7 @@ export class Message {
   @Column('text')
   recipient!: string;
 
+  /** Of an outgoing message: the number of the account when the message was accepted, then when it was last claimed. */
   @Column('text', { nullable: true })
   sender!: string | null;
 

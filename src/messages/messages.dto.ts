@@ -241,7 +241,10 @@ export class MessageResponse {
   /** A type that can be sent, or `unsupported`. In that case `whatsappType` is WhatsApp's own name of the type. */
   type!: string;
   to!: string;
-  /** The digits of the phone number, or the chat id of a hidden number or a group. To reply, use it as `to`. */
+  /**
+   * The digits of the phone number, or the chat id of a hidden number or a group. To reply, use it as `to`. For an outgoing message:
+   * the number of the account when it sent the message. Before that: when the message was accepted.
+   */
   from!: string | null;
   /** The text. For media, the caption. */
   text!: string | null;

@@ -54,7 +54,7 @@ export function isDriven(account: string, epoch: string): string {
 }
 
 function setClaimed(instance: string): string {
-  return `status = 'sending', attempts = m.attempts + 1, claimed_by = ${instance},
+  return `status = 'sending', attempts = m.attempts + 1, claimed_by = ${instance}, sender = a.phone_number,
     next_attempt_at = now() + ${claimMs} * interval '1 millisecond', chat_id = ${knownIdSql('m.account_id', 'm.chat_id')}`;
 }
 

@@ -260,7 +260,7 @@ export class LaneRunner implements BeforeApplicationShutdown {
   /** Takes over a send whose claim was not renewed. */
   private async takeOver(accountId: string, epoch: number): Promise<Claim | null> {
     const [[claim]] = await this.database.query<[Claim[], number]>(
-      `update messages m set attempts = m.attempts + 1, claimed_by = $3,
+      `update messages m set attempts = m.attempts + 1, claimed_by = $3, sender = a.phone_number,
          next_attempt_at = now() + ${claimMs} * interval '1 millisecond'
        from accounts a
        where m.account_id = $1 and m.stage = 'sending' and m.next_attempt_at <= now() and ${isDriven('$1', '$2')}

@@ -6,7 +6,8 @@ import { deleteProfile, profileDir } from '../whatsapp/browser/profile.js';
 import type { WebPage } from '../whatsapp/web-page.js';
 import type { Network } from '../whatsapp/browser/launch.js';
 import { type ProxyForwarder, ProxyUnreachable } from '../whatsapp/browser/proxy-forwarder.js';
-import type { SessionOptions, StopOptions, WebState } from '../whatsapp/session-events.js';
+import type { OwnIds } from '../whatsapp/in-page/page-state.js';
+import type { Admission, SessionOptions, StopOptions, WebState } from '../whatsapp/session-events.js';
 import type { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
 import type { Account, AccountStatus } from '../accounts/account.entity.js';
 import { failedStart, type SessionEnd, statusReasonOf } from './session-end.js';
@@ -43,6 +44,8 @@ export interface AccountDriverOptions {
   network: (proxyPort: number | null) => Promise<Network>;
   /** The page that the policy gives the account. Null: the page that WhatsApp serves. */
   webPage: () => Promise<WebPage | null>;
+  /** Decides whether a linked page may be the account. */
+  admit: (own: OwnIds) => Promise<Admission>;
   /** Opens a browser, or its stand-in in a simulated fleet. */
   openSession: (options: SessionOptions) => WhatsAppSession;
   snapshots: SessionSnapshots;
@@ -88,6 +91,8 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   private isPrepared = false;
   /** Whether the session was linked during this driver's life: then it is saved when the driver ends. */
   private needsSave = false;
+  /** Whether a phone must link the account, or has linked it and was not admitted yet: its session may be that of another number. */
+  private isLinking: boolean;
   private stopOptions: StopOptions & { isFence?: boolean } = {};
   /** Why the next session starts; null for the first. */
   private startReason: string | null = null;
@@ -104,6 +109,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
 
   constructor(private readonly options: AccountDriverOptions) {
     super();
+    this.isLinking = options.account.linkedAt === null;
   }
 
   get account(): Account {
@@ -313,6 +319,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       chromiumPath,
       network,
       webPage,
+      admit: this.options.admit,
       pairWithPhoneNumber: account.linkMethod === 'code' ? account.linkPhoneNumber : null,
       deadlines,
       web,
@@ -344,6 +351,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
       );
     };
     const startLinkTimer = () => {
+      this.isLinking = true;
       this.linkTimer ??= setTimeout(
         () => end({ reason: 'qr_expired', detail: 'nobody linked the account in time' }),
         this.options.qrTimeoutMs,
@@ -363,13 +371,15 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
     });
     session.on('syncing', () => {
       stopLinkTimer();
-      this.needsSave = true;
+      // A copy of a session that is refused afterwards must not replace a good one.
+      this.needsSave ||= !this.isLinking || this.account.phoneNumber === null;
       report({ status: 'syncing', statusReason: null });
     });
     session.on('ready', ({ phoneNumber, lid }) => {
       stopLinkTimer();
       this.failures = 0;
       this.startReason = null;
+      this.isLinking = false;
       this.needsSave = true;
       const observation: AccountObservation = {
         status: 'ready',
@@ -405,14 +415,17 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
   }
 
   /** @returns whether to start a new session */
-  private async handleEnd({ reason, detail }: SessionEnd): Promise<boolean> {
+  private async handleEnd(end: SessionEnd): Promise<boolean> {
     const { report, logger, account, sessionsDir, snapshots } = this.options;
-    logger.info({ accountId: account.id, reason, detail }, 'session ended');
+    logger.info({ accountId: account.id, ...end }, 'session ended');
+    // The last owner of the account unlinked the phone that it refused, and ended before it could write that.
+    const isRefused = end.reason === 'logged_out' && account.refusedNumber !== null;
+    const reason = isRefused ? 'other_number' : end.reason;
     switch (reason) {
       case 'stopped':
         return false;
       case 'restart':
-        this.startReason = detail;
+        this.startReason = end.detail;
         return true;
       case 'logout':
       case 'logged_out':
@@ -426,6 +439,23 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
         await deleteProfile(sessionsDir, account.id);
         await snapshots.drop(account);
         return false;
+      case 'other_number':
+        // The credentials are those of another number. An earlier copy of the account's own session stays.
+        this.needsSave = false;
+        await report({
+          status: 'disconnected',
+          statusReason: statusReasonOf(reason),
+          desiredState: 'disconnected',
+        });
+        await deleteProfile(sessionsDir, account.id);
+        return false;
+      case 'number_changed':
+        await report({
+          status: 'disconnected',
+          statusReason: statusReasonOf(reason),
+          desiredState: 'disconnected',
+        });
+        return false;
       case 'qr_expired':
         await report({ status: 'disconnected', statusReason: 'qr_expired', desiredState: 'disconnected' });
         return false;
@@ -438,6 +468,7 @@ export class AccountDriver extends EventEmitter<AccountDriverEvents> {
         await report({ status: 'reconnecting', statusReason: statusReasonOf(reason) });
         await this.pause(0);
         return true;
+      case 'not_unlinked':
       case 'unpaired':
       case 'crashed':
       case 'not_started':

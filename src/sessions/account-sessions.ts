@@ -323,6 +323,7 @@ export class AccountSessions
         return { kind: 'sandbox', host: sandbox.host, ...(await this.sandbox.certificate()) };
       },
       webPage: () => this.webVersions.pageFor(account.id),
+      admit: (own) => this.own.admit(account, own),
       startSlot: (start) => this.inStartSlot(account, start),
       report: (observation) => {
         const report = reported.then(() => this.own.report(account, observation));

@@ -19,6 +19,12 @@ const sentences = {
   launch_timeout: 'launch_timeout: the browser did not start in time',
   load_timeout: 'load_timeout: WhatsApp Web showed no QR code and no linked account in time',
   sync_timeout: 'sync_timeout: WhatsApp Web is linked, but did not get ready in time',
+  other_number:
+    'other_number: a phone with another number linked this account, and was unlinked again. Link the phone of this account, or connect with {"allowNumberChange": true}',
+  not_unlinked:
+    'other_number: a phone with another number linked this account, and WhatsApp has not confirmed yet that it is unlinked',
+  number_changed:
+    'other_number: the phone of this account has another number now. To go on with it, connect with {"allowNumberChange": true}',
   version_refused: 'version_refused: WhatsApp no longer accepts this version of WhatsApp Web',
 } satisfies Record<CloseReason, string> & Record<string, string>;
 

@@ -1,6 +1,7 @@
 import type { BrowserSandbox, Network } from './browser/launch.js';
 import type { WebPage } from './web-page.js';
 import type { PageCall } from './in-page/page-calls.js';
+import type { OwnIds } from './in-page/page-state.js';
 import type { PagePresence } from './in-page/page-presence.js';
 import type { PageChange, PageGroupNotice, PageMessage } from './in-page/page-functions.js';
 
@@ -13,6 +14,12 @@ export type CloseReason =
   | 'launch_timeout'
   | 'load_timeout'
   | 'sync_timeout'
+  /** A phone that may not be the account's phone had linked it, and is unlinked again. */
+  | 'other_number'
+  /** The same, but WhatsApp has not confirmed that it is unlinked. */
+  | 'not_unlinked'
+  /** The phone of the account has another number than before. The session stays linked. */
+  | 'number_changed'
   /** WhatsApp no longer accepts this version of its page. */
   | 'version_refused';
 
@@ -25,6 +32,12 @@ export interface WebState {
   /** The names of what is missing. */
   missing: string[];
 }
+
+/**
+ * Whether a linked page may be the account. `unlink`: another phone has just linked it. `stop`: it has another number than before, and
+ * may not.
+ */
+export type Admission = 'admit' | 'unlink' | 'stop';
 
 /** How long each phase of a start may take, in milliseconds. No deadline runs while a person must scan or type a code. */
 export interface PhaseDeadlines {
@@ -98,6 +111,8 @@ export interface SessionOptions {
   network: Network;
   /** The page of the version that the account must have. Null: the page that WhatsApp serves. */
   webPage?: WebPage | null;
+  /** Decides whether a linked page may be the account, before anything is read from it. Default: any page may. */
+  admit?: (own: OwnIds) => Promise<Admission>;
   /** If not null, the account links with a pairing code for this phone number instead of a QR code. */
   pairWithPhoneNumber: string | null;
   deadlines: PhaseDeadlines;

@@ -89,6 +89,8 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   private qrRefreshedAt = -Infinity;
   private starting: Promise<void> | null = null;
   private isLoggingOut = false;
+  /** The number that the page had when it was admitted. */
+  private admittedPhone: string | null = null;
   private readonly operations = new Set<Promise<unknown>>();
   private readonly dialogs: DialogWatch;
   private readonly index: IndexPage;
@@ -246,15 +248,21 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
    */
   async logout(withinMs = logoutMs): Promise<boolean> {
     this.isLoggingOut = true;
-    let status: number | null = null;
+    const confirmed = await this.unlink(withinMs);
+    await this.stop();
+    return confirmed;
+  }
+
+  /** @returns whether WhatsApp confirmed that the page is unlinked */
+  private async unlink(withinMs: number): Promise<boolean> {
     try {
-      status = await withDeadline(this.page.evaluate(unlink), withinMs);
+      const status = await withDeadline(this.page.evaluate(unlink), withinMs);
       if (status !== 200) this.options.onWarning(`WhatsApp answered the logout with ${status}`, null);
+      return status === 200;
     } catch (error) {
       this.options.onWarning('WhatsApp did not answer the logout', error);
+      return false;
     }
-    await this.stop();
-    return status === 200;
   }
 
   /**
@@ -477,28 +485,69 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
   }
 
   private async becomeReady(client: Client): Promise<void> {
-    if (this.ended) return;
+    if (this.ended || this.isLoggingOut) return;
     this.follow(this.page);
-    let own: OwnIds | null;
+    let own: OwnIds;
     try {
+      own = await this.ownIds(client);
+      // Before the bridge opens: until then, nothing of the page reaches anybody.
+      if (!(await this.mayBe(own))) return;
       // A reloaded page becomes ready again, but has lost the installed functions.
       this.bridge ??= await withDeadline(
         PageBridge.open(this.page, (event) => this.emitPageEvent(event)),
         answerMs,
       );
       await this.contract.prepare(this.page, () => this.ended);
-      own = await withDeadline(
-        this.page.evaluate(readOwnIds).catch(() => null),
-        answerMs,
-      );
     } catch (error) {
       await this.close('crashed', `the page was lost while it became ready: ${String(error)}`);
       return;
     }
     if (this.ended || this.ready) return;
     this.enter('ready');
-    this.who = { phoneNumber: own?.phone ?? client.info?.wid?.user ?? null, lid: own?.lid ?? null };
+    this.who = { phoneNumber: own.phone, lid: own.lid };
     this.emit('ready', this.who);
+  }
+
+  private async ownIds(client: Client): Promise<OwnIds> {
+    const own = await withDeadline(
+      this.page.evaluate(readOwnIds).catch(() => null),
+      answerMs,
+    );
+    if (own) return own;
+    // The library may have a hidden number there.
+    const wid = client.info?.wid;
+    return { phone: wid?.server === 'c.us' ? wid.user : null, lid: null };
+  }
+
+  /** Whether the page may be the account. If it may not, the session ends. */
+  private async mayBe(own: OwnIds): Promise<boolean> {
+    if (own.phone !== null && own.phone === this.admittedPhone) return true;
+    const admission = (await this.options.admit?.(own)) ?? 'admit';
+    if (admission === 'admit') this.admittedPhone = own.phone;
+    else await this.refuse(admission);
+    return admission === 'admit';
+  }
+
+  /** Refuses a page with another number as soon as it tells its number, before it has loaded the chats of a stranger. */
+  private async mindNumber(page: Page): Promise<void> {
+    if (this.admittedPhone !== null) return;
+    const own = await resultWithin(
+      page.evaluate(readOwnIds).catch(() => null),
+      probeLimitMs,
+    );
+    if (!own?.phone || this.ended || this.phase !== 'syncing') return;
+    await this.mayBe(own).catch((error: unknown) =>
+      this.options.onWarning('the number of the page could not be compared yet', error),
+    );
+  }
+
+  private async refuse(admission: 'unlink' | 'stop'): Promise<void> {
+    if (admission === 'stop') return this.close('number_changed', 'the account has another number now');
+    if (this.isLoggingOut) return;
+    // What the library says of the end of the link is not the reason of this end.
+    this.isLoggingOut = true;
+    const confirmed = await this.unlink(logoutMs);
+    await this.close(confirmed ? 'other_number' : 'not_unlinked', 'a phone with another number linked it');
   }
 
   /** The library cannot start in this page. The browser stays open: WhatsApp Web itself receives what comes. */
@@ -608,6 +657,7 @@ export class WhatsAppSession extends EventEmitter<SessionEvents> {
     this.syncedSince =
       seen.state === 'CONNECTED' && seen.hasSynced ? (this.syncedSince ?? performance.now()) : null;
     if (seen.state === 'CONNECTED' || seen.state === 'PAIRING') this.enter('syncing');
+    if (seen.state === 'CONNECTED') await this.mindNumber(page);
     if (seen.state === 'UNPAIRED_IDLE') await this.refreshQr(page);
     if (seen.hasSynced && !this.isAuthenticated && ++this.unnoticedSyncs === 4)
       page.evaluate(announceSynced).catch(() => undefined);

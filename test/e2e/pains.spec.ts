@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { eventually } from '../support/eventually.js';
 import { Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.js';
@@ -221,5 +223,151 @@ describe('what users of such gateways suffer from', { timeout: 150_000 }, () => 
     const failures = await workspace.call('GET', '/messages?direction=outgoing&status=failed');
     expect(failures.body.items).toEqual([]);
     expect([...new Set(await fresh())].sort()).toEqual(['ready', 'syncing']);
+  });
+});
+
+describe('a phone with another number that links an account', () => {
+  let other: string;
+  let relinked: { id: string; phoneNumber: string };
+  let waiting: string;
+
+  beforeAll(async () => {
+    [relinked] = (await workspace.linkedAccounts(1)) as [typeof relinked];
+    other = await flotilla.newPhone();
+    await send('before');
+    await logOut();
+    waiting = (await workspace.send({ accountId: relinked.id, to: phone, text: 'relinked waiting' })).body.id;
+  });
+
+  const send = async (text: string) =>
+    (
+      await workspace.call('POST', '/messages?wait=sent&timeoutMs=30000', {
+        accountId: relinked.id,
+        to: phone,
+        text: `relinked ${text}`,
+      })
+    ).body;
+  const logOut = async () => {
+    expect((await workspace.call('POST', `/accounts/${relinked.id}/logout`)).status).toBe(202);
+    await workspace.untilStatus(relinked.id, 'logged_out');
+  };
+  const connect = (body: object = {}) => workspace.call('POST', `/accounts/${relinked.id}/connect`, body);
+  const scan = async (number: string) => {
+    await workspace.untilStatus(relinked.id, 'qr');
+    await eventually(
+      'scanned',
+      async () =>
+        (await workspace.call('POST', `/accounts/${relinked.id}/sandbox-scan`, { phone: number })).status ===
+        200,
+    );
+  };
+  /** The numbers that the events of a type name, in order. */
+  const told = async (type: string, count: number) =>
+    (await workspace.events([type], count, ({ accountId }) => accountId === relinked.id)).map(
+      ({ data }) => data,
+    );
+  /** The phone was refused so often, and each time was told once. */
+  const refusals = async (count: number) => {
+    const data = { accountId: relinked.id, phoneNumber: relinked.phoneNumber, otherPhoneNumber: other };
+    expect(await told('account.other_number', count)).toEqual(Array.from({ length: count }, () => data));
+  };
+  const expectRefused = async () => {
+    const account = await workspace.untilStatus(relinked.id, 'disconnected');
+    expect(account).toMatchObject({ desiredState: 'disconnected', phoneNumber: relinked.phoneNumber });
+    expect(account.statusReason).toMatch(/^other_number: /);
+    // The sandbox has no linked browser of the phone, and no credentials are left here.
+    await expect(flotilla.sandbox('POST', `/phones/${other}/unlink`)).rejects.toThrow('404');
+    const profile = join(flotilla.stack.varDir, 'sessions', `session-${relinked.id}`);
+    await eventually('no credentials', () => !existsSync(profile));
+  };
+
+  it('is refused, by QR code and by pairing code', async () => {
+    await connect();
+    await scan(other);
+    await expectRefused();
+    await refusals(1);
+
+    await connect({ method: 'code', phoneNumber: `+${other}` });
+    await workspace.untilStatus(relinked.id, 'pairing');
+    const { code } = (await workspace.call('GET', `/accounts/${relinked.id}/pairing-code`)).body;
+    await flotilla.sandbox('POST', `/phones/${other}/enter-code`, { code });
+    await expectRefused();
+    await refusals(2);
+  });
+
+  it('is refused by the next owner if the instance dies before it is unlinked; nothing of it is sent or stored', async () => {
+    const damage = { throwing: ['WAWebUnpairDeviceJob.unpairDevice'] };
+    await flotilla.sandbox('PUT', '/build', { version: 'september', damage });
+    await connect();
+    await scan(other);
+    const account = await workspace.untilStatus(relinked.id, 'reconnecting');
+    expect(account.statusReason).toMatch(/^other_number: .*not confirmed/);
+    // It is still linked: what it gets now is nobody's business.
+    await flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: other, text: 'relinked secret' });
+    const pid = await flotilla.stack.kill('flotilla:instance_00');
+    await flotilla.sandbox('PUT', '/build', { version: 'september' });
+    await flotilla.stack.waitUntilRunning('flotilla:instance_00', { notPid: pid });
+    await expectRefused();
+    // The second refusal is the first one once more.
+    await refusals(3);
+
+    expect((await workspace.call('GET', `/messages/${waiting}`)).body).toMatchObject({
+      status: 'queued',
+      attempts: 0,
+      from: relinked.phoneNumber,
+    });
+    expect(await lines('relinked')).toMatchObject([{ from: relinked.phoneNumber }, { from: phone }]);
+    const { body } = await workspace.call('GET', `/messages?accountId=${relinked.id}&direction=incoming`);
+    expect(body.items).toEqual([]);
+  });
+
+  it('links it if its connect allows that; each message keeps the number that sent it', async () => {
+    await connect({ allowNumberChange: true });
+    await scan(other);
+    expect(await workspace.untilStatus(relinked.id, 'ready')).toMatchObject({ phoneNumber: other });
+    expect(await told('account.number_changed', 1)).toEqual([
+      { accountId: relinked.id, phoneNumber: other, previousPhoneNumber: relinked.phoneNumber },
+    ]);
+    const isOwn = ({ accountId }: { accountId: string }) => accountId === relinked.id;
+    const all = await workspace.events(['account.other_number', 'account.number_changed'], 4, isOwn);
+    expect(all.map(({ type }) => type).filter((type) => type === 'account.other_number')).toHaveLength(3);
+    await eventually('sent', async () => (await workspace.call('GET', `/messages/${waiting}`)).body.sentAt);
+    expect(await send('after')).toMatchObject({ from: other });
+    const { body } = await workspace.call('GET', `/messages?accountId=${relinked.id}&direction=outgoing`);
+    expect(body.items.map(({ text, from }: { text: string; from: string }) => [text, from])).toEqual([
+      ['relinked after', other],
+      ['relinked waiting', other],
+      ['relinked before', relinked.phoneNumber],
+    ]);
+    const sent = await workspace.events(['message.sent'], 3, isOwn);
+    expect(sent.map(({ data }) => data.from)).toEqual([relinked.phoneNumber, other, other]);
+
+    // The permission was for one connect. The first number is another number now.
+    await logOut();
+    await connect();
+    await scan(relinked.phoneNumber);
+    await workspace.untilStatus(relinked.id, 'disconnected');
+    await connect();
+    await scan(other);
+    expect(await workspace.untilStatus(relinked.id, 'ready')).toMatchObject({ phoneNumber: other });
+  }, 120_000);
+
+  it.each([
+    ['Brazil', '5511987654321', '551187654321'],
+    ['Mexico', '5215512345678', '525512345678'],
+    ['Argentina', '541123456789', '5491123456789'],
+  ])('is the same phone if WhatsApp has another form of its number: %s', async (_country, before, after) => {
+    await flotilla.sandbox('POST', '/phones', { phone: before });
+    const id = await workspace.newAccount();
+    relinked = { id, phoneNumber: before };
+    await scan(before);
+    await workspace.untilStatus(id, 'ready');
+    await logOut();
+    await flotilla.sandbox('POST', `/phones/${before}/change-number`, { to: after });
+    await connect();
+    await scan(after);
+    // It is the same number, and stays as it was.
+    expect(await workspace.untilStatus(id, 'ready')).toMatchObject({ phoneNumber: before });
+    expect(await send('same')).toMatchObject({ from: before });
   });
 });

@@ -4,7 +4,7 @@ import { whatsappIdOf } from '../../src/messages/message.entity.js';
 import { addressOf } from '../../src/messages/persons.js';
 import { parseDestination, parseRecipient, recipientHint } from '../../src/messages/recipient.js';
 import { serveRequest } from '../../src/platform/context.js';
-import { parsePhoneNumber, setDefaultCountry } from '../../src/platform/http/phone-number.js';
+import { isSameNumber, parsePhoneNumber, setDefaultCountry } from '../../src/platform/http/phone-number.js';
 
 /** Serves one request of a workspace with this default country. */
 function inRequest<Result>(country: string | null, work: () => Result): Result {
@@ -215,6 +215,26 @@ describe('a destination', () => {
   it('is no person if one posts there', () => {
     for (const text of ['status', 'status@broadcast', '120363012345678901@newsletter'])
       expect(parseRecipient(text)).toBeNull();
+  });
+});
+
+describe('two numbers', () => {
+  it.each([
+    ['Brazil', '5511987654321', '551187654321'],
+    ['Mexico', '5215512345678', '525512345678'],
+    ['Argentina', '5491123456789', '541123456789'],
+    ['Benin', '2290197123456', '22997123456'],
+    ['Ivory Coast', '2250707123456', '22507123456'],
+  ])('are the same in another form: %s', (_country, one, other) => {
+    expect(isSameNumber(one, other)).toBe(true);
+    expect(isSameNumber(other, one)).toBe(true);
+    expect(isSameNumber(one, `${other.slice(0, -1)}0`)).toBe(false);
+  });
+
+  it('are not the same because one has a digit more', () => {
+    expect(isSameNumber('62812345678', '628123456789')).toBe(false);
+    expect(isSameNumber('5511987654321', '5521987654321')).toBe(false);
+    expect(isSameNumber('4915123456789', '495123456789')).toBe(false);
   });
 });
 

@@ -12,7 +12,7 @@ let seen: { breaks: number };
 beforeEach(async () => {
   const config = loadConfig(process.env);
   cable = await tcpProxy(config.redis.url);
-  redis = connectRedis({ ...config, redis: { url: cable.url } });
+  redis = connectRedis({ ...config, redis: { ...config.redis, url: cable.url } });
   seen = watch(redis);
   await redis.ping();
 });
@@ -76,5 +76,14 @@ it('a blocking connection may be silent for its block time, and no longer', asyn
     expect(waits.breaks).toBe(1);
   } finally {
     blocking.disconnect();
+  }
+});
+
+it('a CA is for rediss:// only', async () => {
+  const plain = connectRedis({ redis: { url: cable.url, caFile: '/no/ca.pem' } });
+  try {
+    expect(await plain.ping()).toBe('PONG');
+  } finally {
+    plain.disconnect();
   }
 });

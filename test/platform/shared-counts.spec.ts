@@ -29,7 +29,7 @@ beforeEach(async () => {
     info: (...parts: unknown[]) => void warnings.push(String(parts.at(-1))),
   });
   connections = [config.redis.url, config.redis.url, cable.url].map((url) =>
-    connectRedis({ ...config, redis: { url } }).on('error', () => undefined),
+    connectRedis({ ...config, redis: { ...config.redis, url } }).on('error', () => undefined),
   );
   processes = connections.map((redis) => new SharedCounts(config, logger, redis));
   await Promise.all(connections.map((redis) => redis.ping()));

@@ -314,7 +314,7 @@ describe('a network that drops packets', () => {
     const cable = await tcpProxy(system.config.redis.url);
     try {
       ({ context, worker, database } = await workerContext(
-        { ...withConcurrency(1), redis: { url: cable.url } },
+        { ...withConcurrency(1), redis: { ...system.config.redis, url: cable.url } },
         [recorder],
       ));
       const working = work({ sleepMs: 1_000 });

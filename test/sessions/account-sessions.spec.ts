@@ -12,7 +12,8 @@ import { Account } from '../../src/accounts/account.entity.js';
 import { AccountProxies } from '../../src/accounts/account-proxies.js';
 import { WebVersionsService } from '../../src/accounts/web-versions.service.js';
 import { SandboxClient } from '../../src/accounts/sandbox-client.js';
-import { OwnAccounts } from '../../src/sessions/own-accounts.js';
+import { isOtherNumber, OwnAccounts } from '../../src/sessions/own-accounts.js';
+import { markProfile } from '../../src/whatsapp/browser/archive.js';
 import { SessionSnapshots } from '../../src/sessions/session-snapshots.js';
 import { WebVersionRollout } from '../../src/sessions/web-version-rollout.js';
 import { InstanceLease } from '../../src/instances/instance-lease.js';
@@ -27,7 +28,13 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { tcpProxy, type TcpProxy } from '../../setup/tcp-proxy.mjs';
-import { insertAccount, insertInstance, insertServer, insertWorkspace } from '../support/factories.js';
+import {
+  insertAccount,
+  insertInstance,
+  insertRow,
+  insertServer,
+  insertWorkspace,
+} from '../support/factories.js';
 import { httpProxy, rawServer, socksProxy, type TestProxy } from '../support/proxies.js';
 import { eventually } from '../support/eventually.js';
 import { scratchDatabase } from '../support/scratch-database.js';
@@ -54,8 +61,14 @@ class StandIn extends EventEmitter<SessionEvents> {
     started.push(this);
     if (holdStarts) await this.mayStart;
     if (this.stoppedAt !== null) return;
+    const own = { phone: linkedPhone, lid: null };
+    const admission = await this.options.admit!(own);
+    if (admission !== 'admit') {
+      this.emit('closed', admission === 'stop' ? 'number_changed' : 'other_number', '');
+      return;
+    }
     this.ready = true;
-    this.emit('ready', { phoneNumber: '628111', lid: null });
+    this.emit('ready', { phoneNumber: own.phone, lid: own.lid });
   }
 
   goOn(): void {
@@ -86,6 +99,8 @@ const instanceId = 'one.instance_00';
 const budget = 1_000;
 let started: StandIn[] = [];
 let holdStarts = false;
+/** The number of the phone that is linked. */
+let linkedPhone = '628111';
 let database: Awaited<ReturnType<typeof scratchDatabase>>;
 let cable: TcpProxy;
 let dir: string;
@@ -117,6 +132,7 @@ let observer: INestApplicationContext;
 beforeEach(async () => {
   started = [];
   holdStarts = false;
+  linkedPhone = '628111';
   context = null;
   database = await scratchDatabase();
   cable = await tcpProxy(database.config.database.url);
@@ -160,11 +176,29 @@ async function addAccount(priority: number | null, heldBy: string | null = null)
   return id;
 }
 
+async function insertMessage(accountId: string, columns: object): Promise<string> {
+  const id = uuidv7();
+  await insertRow(sql, 'messages', {
+    id,
+    workspace_id: workspaceId,
+    account_id: accountId,
+    direction: 'outgoing',
+    type: 'text',
+    chat_id: 'x@c.us',
+    recipient: 'x',
+    whatsapp_id: id,
+    ...columns,
+  });
+  return id;
+}
+
 async function startInstance({
+  store,
   allowedPrivateAddresses = [],
   proxyTimeoutMs = 15_000,
   logger = createLogger('test', 'silent'),
 }: {
+  store?: Config['sessions']['store'];
   allowedPrivateAddresses?: string[];
   proxyTimeoutMs?: number;
   logger?: Logger;
@@ -186,6 +220,7 @@ async function startInstance({
     sessions: {
       ...config.sessions,
       dir,
+      ...(store ? { store } : {}),
       startConcurrency: 2,
       chromiumPath: '/bin/true',
       memoryBudgetBytes: budget,
@@ -362,6 +397,109 @@ describe('an instance', () => {
     expect(await sessions.driver(id).logout()).toBe(true);
     await eventually('logged out', async () => (await statusOf(id)).status === 'logged_out');
     await eventually('deleted', async () => !existsSync(profile));
+  });
+
+  describe('with another number', () => {
+    /** An account that was ready with 628111, and its profile. */
+    async function knownAccount(linkedAt: Date | null, refused: string | null = null) {
+      const id = await addAccount(null);
+      await sql.query(
+        `update accounts set phone_number = '628111', linked_at = $2, refused_number = $3 where id = $1`,
+        [id, linkedAt, refused],
+      );
+      const profile = join(dir, `session-${id}`);
+      await mkdir(join(profile, 'Default'), { recursive: true });
+      await writeFile(join(profile, 'Default', 'credentials'), 'secret');
+      return { id, profile };
+    }
+    const eventsOf = async (id: string, type: string): Promise<object[]> => {
+      const rows: { data: object }[] = await sql.query(
+        'select data from events where account_id = $1 and type = $2 order by id',
+        [id, type],
+      );
+      return rows.map(({ data }) => data);
+    };
+    const connectAgain = (id: string, isAllowed: boolean) =>
+      sql.query(
+        `update accounts set desired_state = 'connected', status = 'starting', refused_number = null,
+           allow_number_change = $2 where id = $1`,
+        [id, isAllowed],
+      );
+
+    it('that its phone has taken while it was linked, it stops and stays linked, until it may change', async () => {
+      linkedPhone = '628222';
+      const { id, profile } = await knownAccount(new Date());
+      const uncertain = await insertMessage(id, { status: 'sending', attempts: 1 });
+      const sure = await insertMessage(id, { status: 'queued', attempts: 0 });
+      await startInstance();
+      await eventually('stopped', async () => (await statusOf(id)).status === 'disconnected');
+      expect((await statusOf(id)).status_reason).toMatch(
+        /^other_number: the phone of this account has another/,
+      );
+      expect(await eventsOf(id, 'account.other_number')).toEqual([
+        { accountId: id, phoneNumber: '628111', otherPhoneNumber: '628222' },
+      ]);
+      expect(existsSync(join(profile, 'Default', 'credentials'))).toBe(true);
+
+      await eventually('ended', () => started[0]!.stoppedAt !== null);
+      await connectAgain(id, true);
+      await eventually('ready', async () => (await statusOf(id)).status === 'ready');
+      expect(await eventsOf(id, 'account.number_changed')).toEqual([
+        { accountId: id, phoneNumber: '628222', previousPhoneNumber: '628111' },
+      ]);
+      const [row] = await sql.query('select phone_number, allow_number_change from accounts where id = $1', [
+        id,
+      ]);
+      expect(row).toEqual({ phone_number: '628222', allow_number_change: false });
+      // Nobody can tell whether the old number sent it; the new number would send it once more.
+      const messages = await sql.query('select id, status, error_code from messages order by id');
+      expect(messages).toEqual([
+        { id: uncertain, status: 'unknown', error_code: 'account.number_changed' },
+        { id: sure, status: 'queued', error_code: null },
+      ]);
+    });
+
+    it('of a phone that has just linked it, it deletes the credentials, and an earlier copy of the session stays', async () => {
+      linkedPhone = '628222';
+      const { id, profile } = await knownAccount(null);
+      await sql.query(
+        `insert into session_snapshots (account_id, workspace_id, epoch, digest, size_bytes, data, taken_at)
+         values ($1, $2, 0, 'good', 4, 'copy', now())`,
+        [id, workspaceId],
+      );
+      await markProfile(profile, 1);
+      holdStarts = true;
+      await startInstance({ store: 'postgres' });
+      await eventually('started', () => started.length === 1);
+      started[0]!.emit('syncing');
+      await eventually('syncing', async () => (await statusOf(id)).status === 'syncing');
+      started[0]!.goOn();
+      await eventually('released', async () => (await statusOf(id)).held_by === null);
+      expect(await statusOf(id)).toMatchObject({ status: 'disconnected' });
+      expect(existsSync(profile)).toBe(false);
+      expect(await sql.query('select digest from session_snapshots')).toEqual([{ digest: 'good' }]);
+    });
+
+    it('that its last owner unlinked before it died, it says the same', async () => {
+      const { id, profile } = await knownAccount(null, '628222');
+      holdStarts = true;
+      await startInstance();
+      await eventually('started', () => started.length === 1);
+      started[0]!.emit('closed', 'logged_out', 'unlinked from the phone');
+      await eventually('refused', async () => (await statusOf(id)).status === 'disconnected');
+      expect((await statusOf(id)).status_reason).toMatch(/^other_number: /);
+      await eventually('deleted', () => !existsSync(profile));
+    });
+
+    it('is not what the same number in another form is, nor a hidden number', () => {
+      const account = { phoneNumber: '5511987654321', lid: '1@lid' };
+      expect(isOtherNumber(account, { phone: '551187654321', lid: '2@lid' })).toBe(false);
+      expect(isOtherNumber(account, { phone: '551187654322', lid: '1@lid' })).toBe(true);
+      expect(isOtherNumber(account, { phone: null, lid: '1@lid' })).toBe(false);
+      expect(isOtherNumber(account, { phone: null, lid: '2@lid' })).toBe(true);
+      expect(isOtherNumber({ phoneNumber: '628111', lid: null }, { phone: null, lid: '2@lid' })).toBeNull();
+      expect(isOtherNumber({ phoneNumber: null, lid: null }, { phone: '628222', lid: null })).toBeNull();
+    });
   });
 
   describe('with the proxy of an account', () => {

@@ -139,6 +139,8 @@ export function accountOf(own: Partial<Account> = {}): Account {
     placement: null,
     linkMethod: 'qr',
     linkPhoneNumber: null,
+    allowNumberChange: false,
+    refusedNumber: null,
     qr: null,
     qrExpiresAt: null,
     pairingCode: null,

@@ -27,7 +27,7 @@ export async function queueSystem(redisNumber: number): Promise<QueueSystem> {
   const redis = new Redis(url.href, { maxRetriesPerRequest: null });
   await redis.flushdb();
   return {
-    config: { ...scratch.config, redis: { url: url.href } },
+    config: { ...scratch.config, redis: { ...scratch.config.redis, url: url.href } },
     redis,
     env: { ...process.env, DATABASE_URL: scratch.config.database.url, REDIS_URL: url.href, ENV_FILE: 'none' },
     async drop() {

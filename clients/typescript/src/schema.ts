@@ -1722,6 +1722,8 @@ export interface webhooks {
          *     - `account.cold_paused`: an account writes to no strangers for a while, because WhatsApp has refused messages
          *     - `account.cold_resumed`: the account writes to strangers again
          *     - `account.web_incompatible`: WhatsApp Web has changed: the page of an account lacks what sending needs, and its messages wait
+         *     - `account.other_number`: a phone with another number has linked an account, and was refused; with `otherPhoneNumber`
+         *     - `account.number_changed`: an account has another number, as its connect has allowed; with `previousPhoneNumber`
          *     - `account.presence`: somebody in a watched chat has gone online or offline, types or records
          *     - `message.received`: somebody has written to an account
          *     - `message.sent_elsewhere`: the account's owner has written a message on the phone or another linked device
@@ -2476,6 +2478,11 @@ export interface components {
             method?: "code" | "qr" | null;
             /** @description The phone's number with country code. Required if `method` is `code`. */
             phoneNumber?: string | null;
+            /**
+             * @description Whether a phone with another number than the account's may link it. Without it, Flotilla unlinks such a phone again, and the
+             *     account becomes `disconnected` with the reason `other_number`.
+             */
+            allowNumberChange?: boolean | null;
         };
         /**
          * @example {
@@ -3093,7 +3100,10 @@ export interface components {
             /** @description A type that can be sent, or `unsupported`. In that case `whatsappType` is WhatsApp's own name of the type. */
             type: string;
             to: string;
-            /** @description The digits of the phone number, or the chat id of a hidden number or a group. To reply, use it as `to`. */
+            /**
+             * @description The digits of the phone number, or the chat id of a hidden number or a group. To reply, use it as `to`. For an outgoing message:
+             *     the number of the account when it sent the message. Before that: when the message was accepted.
+             */
             from: string | null;
             /** @description The text. For media, the caption. */
             text: string | null;
@@ -3775,7 +3785,7 @@ export interface components {
              * @example message.delivered
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "channel.received" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "story.received" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.number_changed" | "account.other_number" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "channel.received" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "story.received" | "web_version.status" | "webhook.disabled";
             /** Format: date-time */
             createdAt: string;
             workspaceId: string | null;
@@ -4123,7 +4133,7 @@ export interface components {
              * @example message.sent
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "channel.received" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "story.received" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.number_changed" | "account.other_number" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "channel.received" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "story.received" | "web_version.status" | "webhook.disabled";
             accountId: string | null;
             /**
              * @description `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it.

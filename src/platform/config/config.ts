@@ -170,13 +170,23 @@ export const environmentSchema = z
       .describe('A token that opens `/metrics` and nothing else. The admin key opens it too.'),
 
     DATABASE_URL: optional.meta({
-      description: '`postgresql://USER:PASSWORD@HOST:5432/DATABASE`. PostgreSQL 13 or newer.',
+      description:
+        '`postgresql://USER:PASSWORD@HOST:5432/DATABASE`. PostgreSQL 13 or newer. For TLS: [managed data stores](deployment.md#managed-data-stores).',
       defaultText: 'the private PostgreSQL of `npm start`',
     }),
     REDIS_URL: optional.meta({
-      description: '`redis://:PASSWORD@HOST:6379`, or `rediss://` with TLS. Valkey works too.',
+      description:
+        '`redis://:PASSWORD@HOST:6379`, or `rediss://USER:PASSWORD@HOST:6379` with TLS and the user of an ACL. Valkey works too.',
       defaultText: 'the private Redis of `npm start`',
     }),
+    REDIS_CA_FILE: optional
+      .transform((path) => path && resolve(projectRoot, path))
+      .refine((path) => path === undefined || isReadable(path), 'is not a file that this user may read')
+      .meta({
+        description:
+          'A file with the certificate (PEM) of the CA that signed the certificate of Redis, for `rediss://`.',
+        defaultText: 'the CAs that Node.js knows',
+      }),
     EMBEDDED_PASSWORD: z
       .string()
       .default('')
@@ -665,6 +675,8 @@ function toConfig(env: Environment, envFile: string | null, varDir: string, serv
       url:
         env.REDIS_URL ??
         `redis://:${encodeURIComponent(env.EMBEDDED_PASSWORD)}@127.0.0.1:${env.EMBEDDED_REDIS_PORT}`,
+      /** The certificate of the CA of Redis. Null: the CAs that Node.js knows. */
+      caFile: env.REDIS_CA_FILE ?? null,
     },
     /** Ranges of private addresses that the URLs of tenants may lead to. */
     allowedPrivateAddresses: env.ALLOW_PRIVATE_ADDRESSES as readonly string[],
@@ -818,8 +830,16 @@ function findProgram(names: string[]): string | null {
 }
 
 function isExecutable(path: string): boolean {
+  return allows(path, constants.X_OK);
+}
+
+function isReadable(path: string): boolean {
+  return allows(path, constants.R_OK);
+}
+
+function allows(path: string, mode: number): boolean {
   try {
-    accessSync(path, constants.X_OK);
+    accessSync(path, mode);
     return true;
   } catch {
     return false;

@@ -2,7 +2,9 @@ import type { DynamicModule } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
+import { DataSource, type DataSourceOptions } from 'typeorm';
 import { dataSourceOptions } from './data-source.js';
+import { initialize, SharedSessions } from './initialize.js';
 
 /**
  * TypeORM's module with the settings of this process.
@@ -16,6 +18,13 @@ export function connection({ retryAttempts }: { retryAttempts: number }): Dynami
       autoLoadEntities: true,
       retryAttempts,
       retryDelay: 1000,
+      // Waiting does not help against it.
+      toRetry: (error: unknown) => !(error instanceof SharedSessions),
     }),
+    dataSourceFactory: async (options) => {
+      const database = new DataSource(options as DataSourceOptions);
+      await initialize(database);
+      return database;
+    },
   });
 }

@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url';
 import type { MigrationInterface } from 'typeorm';
 import type { PostgresDataSourceOptions } from 'typeorm/driver/postgres/PostgresDataSourceOptions.js';
 import { type Config, projectRoot } from '../config/config.js';
-import { ImpatientClient, queryTimeoutMs, sessionOptions } from './impatient-client.js';
+import { ImpatientClient, queryTimeoutMs } from './impatient-client.js';
 import { isolatingDriver } from './isolation.js';
 
 /** How every role connects to PostgreSQL. Only `flotilla migrate` runs migrations. The boot of a role never does. */
@@ -18,7 +18,6 @@ export function dataSourceOptions(config: Config): PostgresDataSourceOptions {
     connectTimeoutMS: 10_000,
     extra: {
       Client: ImpatientClient,
-      options: sessionOptions,
       query_timeout: queryTimeoutMs,
       keepAlive: true,
     },

@@ -1,5 +1,6 @@
 import { DataSource } from 'typeorm';
 import type { Config } from '../config/config.js';
+import { initialize } from './initialize.js';
 import { dataSourceOptions, loadMigrations } from './data-source.js';
 
 /** An arbitrary number that no other advisory lock in this database uses. With the lock, two `migrate` commands run one after the other. */
@@ -15,7 +16,7 @@ export async function migrate(config: Config): Promise<string[]> {
     poolSize: 2,
     migrations: await loadMigrations(),
   });
-  await dataSource.initialize();
+  await initialize(dataSource);
   const lockHolder = dataSource.createQueryRunner();
   try {
     await lockHolder.query('select pg_advisory_lock($1)', [migrationLock]);

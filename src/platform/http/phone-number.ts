@@ -64,6 +64,21 @@ export function phoneNumberHint(text: unknown): string {
     : 'has no country code: write it as +6281234567890, or set defaultCountry of the workspace (PATCH /workspace)';
 }
 
+/** The digits that a country has added to its numbers, or that WhatsApp leaves out or puts in: Brazil, Mexico, Argentina, Benin, Ivory Coast. */
+const addedDigits = [
+  /^(55\d\d)9(?=\d{8}$)/,
+  /^(52)1(?=\d{10}$)/,
+  /^(54)9(?=\d{10}$)/,
+  /^(229)01(?=\d{8}$)/,
+  /^(225)\d\d(?=\d{8}$)/,
+];
+
+/** Whether two numbers, as digits with country code, are the same or two forms of the same number. */
+export function isSameNumber(one: string, other: string): boolean {
+  const shortest = (number: string) => addedDigits.reduce((rest, added) => rest.replace(added, '$1'), number);
+  return shortest(one) === shortest(other);
+}
+
 function parse(text: string, country: CountryCode | null): string | null {
   const id = whatsappId.exec(text);
   if (id) return id[1]!;

@@ -4,6 +4,7 @@ import type { Config } from '../config/config.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Logger } from '../logging/logger.js';
 import { LOGGER } from '../logging/logging.module.js';
+import { connectionError } from '../errors/connection-error.js';
 import { connectRedis, REDIS } from './redis.js';
 
 @Global()
@@ -15,7 +16,10 @@ import { connectRedis, REDIS } from './redis.js';
       useFactory: (config: Config, logger: Logger) => {
         const redis = connectRedis(config);
         redis.on('error', (error) =>
-          logger.warn({ err: error.message }, 'Redis does not answer; reconnecting'),
+          logger.warn(
+            { err: connectionError(error, 'REDIS_URL').message },
+            'Redis does not answer; reconnecting',
+          ),
         );
         return redis;
       },

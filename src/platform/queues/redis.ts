@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { Redis } from 'ioredis';
 import type { Config } from '../config/config.js';
 
@@ -14,9 +15,11 @@ const keepAliveMs = 5_000;
  * `maxRetriesPerRequest: null`: ioredis sends an interrupted command again after the reconnect. A network that drops packets
  * interrupts no connection, so a connection without answers is closed.
  */
-export function connectRedis(config: Config): Redis {
+export function connectRedis({ redis: { url, caFile } }: Pick<Config, 'redis'>): Redis {
   return withFreshTimers(
-    new Redis(config.redis.url, {
+    new Redis(url, {
+      // Otherwise ioredis would use TLS for redis:// too.
+      ...(caFile !== null && url.startsWith('rediss:') ? { tls: { ca: readFileSync(caFile) } } : {}),
       maxRetriesPerRequest: null,
       retryStrategy: (attempt) => Math.min(attempt * 50, 500),
       socketTimeout: silenceTimeoutMs,
