@@ -29,7 +29,7 @@ CREATE INDEX account_pacing_marking ON public.account_pacing USING btree (accoun
 CREATE INDEX account_pacing_paused ON public.account_pacing USING btree (cold_paused_until) WHERE (cold_paused_until IS NOT NULL);
 CREATE TRIGGER account_cold_lane AFTER UPDATE OF cold_paused_until ON public.account_pacing FOR EACH ROW WHEN ((old.cold_paused_until IS DISTINCT FROM new.cold_paused_until)) EXECUTE FUNCTION publish_pacing_event();
 alter table account_pacing enable row level security;
-create policy workspace on account_pacing for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on account_pacing for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on account_pacing to flotilla_tenant;
 
 create table accounts (
@@ -101,7 +101,7 @@ CREATE TRIGGER account_other_number AFTER UPDATE OF phone_number ON public.accou
 CREATE TRIGGER account_web_incompatible AFTER UPDATE OF web_contract, web_missing ON public.accounts FOR EACH ROW WHEN (((new.web_contract = 'broken'::text) AND ((old.web_contract IS DISTINCT FROM 'broken'::text) OR (old.web_missing IS DISTINCT FROM new.web_missing)))) EXECUTE FUNCTION publish_web_incompatible();
 CREATE TRIGGER account_web_version AFTER UPDATE OF web_checked_at ON public.accounts FOR EACH ROW WHEN ((new.web_version IS NOT NULL)) EXECUTE FUNCTION record_web_version();
 alter table accounts enable row level security;
-create policy workspace on accounts for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on accounts for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on accounts to flotilla_tenant;
 
 create table api_keys (
@@ -127,7 +127,7 @@ CREATE TRIGGER key_changed AFTER UPDATE OF role, expires_at, allowed_ips ON publ
 CREATE TRIGGER key_created AFTER INSERT ON public.api_keys FOR EACH ROW EXECUTE FUNCTION notify_new_key();
 CREATE TRIGGER key_deleted AFTER DELETE ON public.api_keys FOR EACH ROW EXECUTE FUNCTION notify_key();
 alter table api_keys enable row level security;
-create policy workspace on api_keys for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on api_keys for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on api_keys to flotilla_tenant;
 
 create table audit_log (
@@ -148,7 +148,7 @@ create table audit_log (
 );
 CREATE INDEX audit_log_workspace ON public.audit_log USING btree (workspace_id, id DESC) WHERE (workspace_id IS NOT NULL);
 alter table audit_log enable row level security;
-create policy workspace on audit_log for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on audit_log for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 
 create table connection_logs (
   id bigint not null generated always as identity,
@@ -165,7 +165,7 @@ create table connection_logs (
 CREATE INDEX connection_logs_account ON public.connection_logs USING btree (account_id, id DESC);
 CREATE INDEX connection_logs_age ON public.connection_logs USING btree (created_at);
 alter table connection_logs enable row level security;
-create policy workspace on connection_logs for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on connection_logs for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant insert, select on connection_logs to flotilla_tenant;
 
 create table contacts (
@@ -196,7 +196,7 @@ CREATE INDEX events_workspace ON public.events USING btree (workspace_id, transa
 CREATE UNIQUE INDEX events_call ON public.events USING btree (account_id, ((data ->> 'callId'::text)), type) WHERE (type ~~ 'call.%'::text);
 CREATE UNIQUE INDEX events_group_notice ON public.events USING btree (account_id, ((data ->> 'groupId'::text)), ((data ->> 'noticeId'::text))) WHERE (type ~~ 'group.%'::text);
 alter table events enable row level security;
-create policy workspace on events for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on events for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant insert, select on events to flotilla_tenant;
 
 create table failed_jobs (
@@ -220,7 +220,7 @@ CREATE INDEX failed_jobs_timed_out ON public.failed_jobs USING btree (message_id
 CREATE INDEX failed_jobs_workspace ON public.failed_jobs USING btree (workspace_id) WHERE (workspace_id IS NOT NULL);
 CREATE UNIQUE INDEX failed_jobs_job ON public.failed_jobs USING btree (queue, job_id);
 alter table failed_jobs enable row level security;
-create policy workspace on failed_jobs for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on failed_jobs for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on failed_jobs to flotilla_tenant;
 
 create table idempotency_keys (
@@ -234,7 +234,7 @@ create table idempotency_keys (
 );
 CREATE INDEX idempotency_keys_age ON public.idempotency_keys USING btree (created_at);
 alter table idempotency_keys enable row level security;
-create policy workspace on idempotency_keys for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on idempotency_keys for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant insert, select on idempotency_keys to flotilla_tenant;
 
 create table instances (
@@ -298,7 +298,7 @@ CREATE UNIQUE INDEX media_same ON public.media USING btree (workspace_id, sha256
 CREATE TRIGGER media_counted AFTER INSERT ON public.media REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION count_media();
 CREATE TRIGGER media_uncounted AFTER DELETE ON public.media REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION count_media();
 alter table media enable row level security;
-create policy workspace on media for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on media for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on media to flotilla_tenant;
 
 create table media_blobs (
@@ -327,7 +327,7 @@ create table message_rates (
 );
 alter table message_rates set (fillfactor=50);
 alter table message_rates enable row level security;
-create policy workspace on message_rates for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on message_rates for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on message_rates to flotilla_tenant;
 
 create table messages (
@@ -416,7 +416,7 @@ CREATE TRIGGER message_moved_on AFTER UPDATE OF status ON public.messages FOR EA
 CREATE TRIGGER message_refused AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.status = 'failed'::text) AND (old.status <> 'failed'::text) AND (new.error_code = 'whatsapp.refused'::text) AND new.is_cold)) EXECUTE FUNCTION pause_cold_after_refusal();
 CREATE TRIGGER message_uncertain AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND ((old.status = 'unknown'::text) OR ((old.status = 'failed'::text) AND (old.error_code = 'whatsapp.refused'::text)) OR ((old.status = ANY (ARRAY['queued'::text, 'scheduled'::text])) AND (old.attempts > 0)) OR ((new.status = 'unknown'::text) OR ((new.status = 'failed'::text) AND (new.error_code = 'whatsapp.refused'::text)) OR ((new.status = ANY (ARRAY['queued'::text, 'scheduled'::text])) AND (new.attempts > 0)))))) EXECUTE FUNCTION note_uncertain_message();
 alter table messages enable row level security;
-create policy workspace on messages for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on messages for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on messages to flotilla_tenant;
 
 create table migrations (
@@ -446,7 +446,7 @@ CREATE INDEX recipient_ids_chat ON public.recipient_ids USING btree (workspace_i
 CREATE INDEX recipient_ids_checked ON public.recipient_ids USING btree (checked_at);
 CREATE INDEX recipient_ids_number ON public.recipient_ids USING btree (workspace_id, number);
 alter table recipient_ids enable row level security;
-create policy workspace on recipient_ids for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on recipient_ids for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant select on recipient_ids to flotilla_tenant;
 
 create table server_logs (
@@ -466,7 +466,7 @@ CREATE INDEX server_logs_account ON public.server_logs USING btree (account_id, 
 CREATE INDEX server_logs_instance ON public.server_logs USING btree (instance_id, id DESC);
 CREATE INDEX server_logs_server ON public.server_logs USING btree (server_id, id DESC);
 alter table server_logs enable row level security;
-create policy workspace on server_logs for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on server_logs for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant insert on server_logs to flotilla_tenant;
 
 create table server_stats (
@@ -532,7 +532,7 @@ create table session_snapshots (
   constraint session_snapshots_pkey PRIMARY KEY (account_id)
 );
 alter table session_snapshots enable row level security;
-create policy workspace on session_snapshots for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on session_snapshots for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant select (account_id, workspace_id) on session_snapshots to flotilla_tenant;
 
 create table uncertain_messages (
@@ -636,7 +636,7 @@ CREATE INDEX webhook_deliveries_lane ON public.webhook_deliveries USING btree (w
 CREATE INDEX webhook_deliveries_webhook ON public.webhook_deliveries USING btree (webhook_id, id DESC);
 CREATE UNIQUE INDEX webhook_deliveries_event ON public.webhook_deliveries USING btree (webhook_id, event_id);
 alter table webhook_deliveries enable row level security;
-create policy workspace on webhook_deliveries for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on webhook_deliveries for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on webhook_deliveries to flotilla_tenant;
 
 create table webhook_lanes (
@@ -657,7 +657,7 @@ alter table webhook_lanes set (fillfactor=70);
 CREATE INDEX webhook_lanes_claimed ON public.webhook_lanes USING btree (webhook_id) WHERE (claim IS NOT NULL);
 CREATE INDEX webhook_lanes_due ON public.webhook_lanes USING btree (next_attempt_at);
 alter table webhook_lanes enable row level security;
-create policy workspace on webhook_lanes for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on webhook_lanes for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on webhook_lanes to flotilla_tenant;
 
 create table webhooks (
@@ -689,7 +689,7 @@ create table webhooks (
 CREATE INDEX webhooks_workspace ON public.webhooks USING btree (workspace_id, id DESC);
 CREATE TRIGGER webhook_disabled AFTER UPDATE OF is_enabled ON public.webhooks FOR EACH ROW WHEN ((old.is_enabled AND (NOT new.is_enabled) AND (new.disabled_reason <> 'owner'::text))) EXECUTE FUNCTION publish_webhook_disabled();
 alter table webhooks enable row level security;
-create policy workspace on webhooks for all to flotilla_tenant using ((workspace_id = current_workspace())) with check ((workspace_id = current_workspace()));
+create policy workspace on webhooks for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on webhooks to flotilla_tenant;
 
 create table worker_restarts (
@@ -737,7 +737,7 @@ create table workspaces (
 CREATE TRIGGER default_country_changed AFTER UPDATE OF default_country ON public.workspaces FOR EACH ROW WHEN ((old.default_country IS DISTINCT FROM new.default_country)) EXECUTE FUNCTION notify_keys_of_workspace();
 CREATE TRIGGER limits_changed AFTER UPDATE OF max_accounts, messages_per_minute, max_storage_bytes ON public.workspaces FOR EACH ROW EXECUTE FUNCTION notify_limits();
 alter table workspaces enable row level security;
-create policy workspace on workspaces for all to flotilla_tenant using ((id = current_workspace()));
+create policy workspace on workspaces for all to flotilla_tenant using ((id = ( SELECT current_workspace() AS current_workspace)));
 grant select on workspaces to flotilla_tenant;
 grant update (default_country, updated_at) on workspaces to flotilla_tenant;
 
@@ -1120,7 +1120,7 @@ CREATE OR REPLACE FUNCTION public.isolate_workspace(target regclass, privileges 
 AS $function$
       begin
         execute format('alter table %s enable row level security', target);
-        execute format('create policy workspace on %s to flotilla_tenant using (workspace_id = current_workspace())
+        execute format('create policy workspace on %s to flotilla_tenant using (workspace_id = (select current_workspace()))
           with check (workspace_id = current_workspace())', target);
         if privileges <> '' then execute format('grant %s on %s to flotilla_tenant', privileges, target); end if;
       end $function$;

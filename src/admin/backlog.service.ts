@@ -1,4 +1,4 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { type BeforeApplicationShutdown, Inject, Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { priorities, queueOf } from '../messages/message.entity.js';
@@ -16,8 +16,10 @@ import type { QueueBacklog } from './backlog.dto.js';
 const manyMessages = 50_000;
 /** How long a count of many messages is as good as a new one, in milliseconds. */
 const freshMs = 2_000;
-/** How long it is shown at all: while somebody asks, a new one is at hand long before. */
+/** How long it is shown at all. */
 const keptMs = 60_000;
+/** Many messages are counted again after this time also if nobody asks, so that the next caller need not wait. */
+const againMs = 45_000;
 
 interface Counted {
   lanes: Map<QueueName, JobCounts>;
@@ -27,10 +29,12 @@ interface Counted {
 
 /** Reads the backlog of every queue. */
 @Injectable()
-export class BacklogService {
+export class BacklogService implements BeforeApplicationShutdown {
   private known: Counted | null = null;
   /** The count that runs in the background. */
   private counting: Promise<Counted> | null = null;
+  private again: NodeJS.Timeout | undefined;
+  private isStopped = false;
 
   constructor(
     @InjectDataSource() private readonly database: DataSource,
@@ -40,6 +44,12 @@ export class BacklogService {
     private readonly webhooks: WebhookDeliveriesService,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {}
+
+  async beforeApplicationShutdown(): Promise<void> {
+    this.isStopped = true;
+    clearTimeout(this.again);
+    await this.counting?.catch(() => undefined);
+  }
 
   /**
    * Every queue, in the order in which workers serve them. Above {@link manyMessages}, the numbers of the lanes may be up to a minute
@@ -80,18 +90,24 @@ export class BacklogService {
     const known = this.known;
     const age = performance.now() - (known?.at ?? 0);
     if (!known?.isLarge || age > keptMs) return (await this.count()).lanes;
-    if (age > freshMs)
-      // The count is not a part of the request that happens to start it.
-      void asPlatform(() => (this.counting ??= this.count().finally(() => (this.counting = null)))).catch(
-        (error: unknown) => this.logger.warn({ err: error }, 'the backlog cannot be counted'),
-      );
+    if (age > freshMs) this.countBehind();
     return known.lanes;
+  }
+
+  private countBehind(): void {
+    // The count is not a part of the request that happens to start it.
+    void asPlatform(() => (this.counting ??= this.count().finally(() => (this.counting = null)))).catch(
+      (error: unknown) => this.logger.warn({ err: error }, 'the backlog cannot be counted'),
+    );
   }
 
   private async count(): Promise<Counted> {
     const lanes = await this.readLanes();
     const total = [...lanes.values()].reduce((sum, { waiting, delayed }) => sum + waiting + delayed, 0);
-    return (this.known = { lanes, at: performance.now(), isLarge: total > manyMessages });
+    const isLarge = total > manyMessages;
+    clearTimeout(this.again);
+    if (isLarge && !this.isStopped) this.again = setTimeout(() => this.countBehind(), againMs).unref();
+    return (this.known = { lanes, at: performance.now(), isLarge });
   }
 
   /**
