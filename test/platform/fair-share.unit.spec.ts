@@ -82,7 +82,8 @@ describe('a fair share', () => {
   it('of a heavy owner, two requests work beside those of another, which begin at once', async () => {
     const work = new Work();
     const { ask, share } = await shareServer(work.do);
-    await share.run('a', () => Promise.resolve());
+    // Most of them wait for a turn.
+    await Promise.all(Array.from({ length: 20 }, () => share.run('a', () => Promise.resolve())));
     share.leave('a', 5_000);
     const first = ask('b', 'b0');
     await eventually('begun', async () => work.begun.length === 1);
@@ -96,6 +97,19 @@ describe('a fair share', () => {
       work.endFirst();
     }
     await Promise.all([first, second, ...many]);
+  });
+
+  it('does not take an owner for a heavy one whose few requests take long', async () => {
+    const work = new Work();
+    const { ask, share } = await shareServer(work.do);
+    await share.run('a', () => Promise.resolve());
+    share.leave('a', 5_000);
+    const others = [ask('b', 'b')];
+    await eventually('begun', async () => work.begun.length === 1);
+    const answers = Array.from({ length: 8 }, (_, number) => ask('a', `a${number}`));
+    await eventually('all have begun', async () => work.begun.length === 9);
+    for (let number = 0; number < 9; number += 1) work.endFirst();
+    await Promise.all([...answers, ...others]);
   });
 
   it('gives the turn up for work that waits, when the answer begins, and when the client is gone', async () => {

@@ -7,7 +7,10 @@ import { Problem } from '../errors/problem.js';
 const atOnce = 8;
 /** The same for a heavy owner, while other owners make requests, too. */
 const atOnceHeavy = 2;
-/** An owner is heavy when its requests took more than so many milliseconds in each of two seconds, and more than those of any other. */
+/**
+ * An owner is heavy when its requests took more than so many milliseconds in each of two seconds, and more than those of any other. At
+ * least half of them must have waited for a turn: the requests of an owner that is slowed down by others take long, too.
+ */
 const heavyMs = 2_000;
 /** It stays heavy for this long, in milliseconds, and for as long as its requests wait. */
 const heavyForMs = 3_000;
@@ -64,6 +67,12 @@ export class FairShare {
 
   /** Resolves when the owner may work on one request more. @returns null: at once */
   wait(owner: string): Promise<void> | null {
+    const turn = this.takeTurn(owner);
+    this.used.begin(owner, turn !== null);
+    return turn;
+  }
+
+  private takeTurn(owner: string): Promise<void> | null {
     const own = this.owners.get(owner);
     if (!own) {
       this.owners.set(owner, { working: 1, waiting: [] });
@@ -109,31 +118,58 @@ export class FairShare {
   }
 }
 
-/** The time that requests took in the last one to two seconds, by owner. */
+interface Use {
+  /** How long its requests took. */
+  ms: number;
+  begun: number;
+  /** How many of those that have begun had to wait. */
+  waited: number;
+}
+
+const noUse: Use = { ms: 0, begun: 0, waited: 0 };
+
+/** What owners used in the last one to two seconds. */
 class RecentUse {
   private since = -Infinity;
-  private present = new Map<string, number>();
-  private past = new Map<string, number>();
+  private present = new Map<string, Use>();
+  private past = new Map<string, Use>();
   private most = { owner: '', ms: 0 };
   /** Until when an owner is heavy. */
   private readonly heavy = new Map<string, number>();
 
+  begin(owner: string, hasWaited: boolean): void {
+    const use = this.useOf(owner);
+    use.begun += 1;
+    if (hasWaited) use.waited += 1;
+  }
+
   add(owner: string, ms: number): void {
+    const present = this.useOf(owner);
+    present.ms += ms;
+    const past = this.past.get(owner) ?? noUse;
+    const all = present.ms + past.ms;
+    this.rank(owner, all);
+    const hasWaited = 2 * (present.waited + past.waited) >= present.begun + past.begun;
+    // The sum is over two seconds at most.
+    if (owner === this.most.owner && all > 2 * heavyMs && hasWaited) this.keepHeavy(owner);
+  }
+
+  /** What an owner uses in the present second. */
+  private useOf(owner: string): Use {
     const now = performance.now();
     if (now - this.since > activeMs) {
-      this.past = now - this.since > 2 * activeMs ? new Map<string, number>() : this.present;
-      this.present = new Map<string, number>();
+      this.past = now - this.since > 2 * activeMs ? new Map<string, Use>() : this.present;
+      this.present = new Map<string, Use>();
       this.since = now;
       this.most = { owner: '', ms: 0 };
-      for (const [each, used] of this.past) this.rank(each, used);
+      for (const [each, { ms }] of this.past) this.rank(each, ms);
       for (const [each, until] of this.heavy) if (until < now) this.heavy.delete(each);
     }
-    const used = (this.present.get(owner) ?? 0) + ms;
-    this.present.set(owner, used);
-    const all = used + (this.past.get(owner) ?? 0);
-    this.rank(owner, all);
-    // The sum is over two seconds at most.
-    if (owner === this.most.owner && all > 2 * heavyMs) this.keepHeavy(owner);
+    const known = this.present.get(owner);
+    if (known) return known;
+    const use = { ...noUse };
+    this.present.set(owner, use);
+    return use;
   }
 
   isHeavy(owner: string): boolean {
