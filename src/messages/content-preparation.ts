@@ -57,6 +57,7 @@ const fields = ['text', 'media', 'location', 'contact', 'poll'] as const;
 type Field = (typeof fields)[number];
 /** The types with a caption. */
 const typesWithCaption = new Set<MessageType>(['image', 'video', 'document']);
+const typesToViewOnce = new Set<MessageType>(['image', 'video', 'voice']);
 const typesWithMentions = new Set<MessageType>(['text', 'image', 'video', 'document']);
 
 /** For how long the downloads of a batch may begin. */
@@ -84,6 +85,7 @@ export class ContentPreparation {
     checkFields(wanted);
     if (needsUpload(wanted)) await checkBeforeFile(workspaceId, wanted);
     const { type, text = null, media, location, contact, poll, mentions } = wanted;
+    const { viewOnce = false, gif = false, linkPreview = true } = wanted;
     const content: MessageContent = {
       ...(location
         ? { location: { ...location, name: location.name ?? null, address: location.address ?? null } }
@@ -91,6 +93,9 @@ export class ContentPreparation {
       ...(contact ? { contact: contact.map(toContact) } : {}),
       ...(poll ? { poll: { ...poll, options: poll.options.map((option) => option.trim()) } } : {}),
       ...(mentions?.length ? { mentions: mentions.map((person) => parseRecipient(person)!.address) } : {}),
+      ...(viewOnce ? { viewOnce } : {}),
+      ...(gif ? { gif } : {}),
+      ...(linkPreview ? {} : { linkPreview }),
     };
     return {
       text: media?.caption ?? text,
@@ -189,6 +194,17 @@ function checkFields(wanted: SendMessageDto): void {
     });
   if (wanted.mentions !== undefined && !typesWithMentions.has(type))
     errors.push({ path: 'mentions', message: 'are only for a text or a caption' });
+  if (wanted.viewOnce && !typesToViewOnce.has(type))
+    errors.push({ path: 'viewOnce', message: 'is only for an image, a video or a voice message' });
+  if (wanted.viewOnce && wanted.gif)
+    errors.push({
+      path: 'gif',
+      message: 'does not go together with viewOnce: WhatsApp plays a GIF again and again',
+    });
+  if (wanted.gif && type !== 'video')
+    errors.push({ path: 'gif', message: 'is only for a video: use type video, also for the file of a GIF' });
+  if (wanted.linkPreview !== undefined && type !== 'text')
+    errors.push({ path: 'linkPreview', message: 'is only for a text: no other message has a preview' });
   if (errors.length > 0) throw new ContentMismatch(type, errors);
   if (media) checkSource(media);
 }

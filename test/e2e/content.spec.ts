@@ -205,6 +205,18 @@ describe('media', () => {
     expect([bytes.subarray(0, 4).toString(), bytes.includes('OpusHead')]).toEqual(['OggS', true]);
   });
 
+  it.each([
+    ['image', files.png],
+    ['video', files.mp4],
+    ['voice', files.ogg],
+  ])('can be opened only once: %s', async (type, bytes) => {
+    const message = await sent({ type, viewOnce: true, media: { data: base64(bytes) } });
+    expect(message).toMatchObject({ type, viewOnce: true, gif: false });
+    expect(await arrived(message)).toMatchObject({ type, viewOnce: true, media: { sha256: sha256(bytes) } });
+    const [event] = await events('message.sent', message.id, 1);
+    expect(event!.data).toMatchObject({ viewOnce: true, gif: false });
+  });
+
   it('that came in goes out again by its mediaId', async () => {
     const theirs = await incoming({
       type: 'image',
@@ -502,6 +514,20 @@ describe('a reaction that is taken back while the account is away', () => {
   });
 });
 
+describe('a link in a text', () => {
+  it('has a preview, unless the caller wants none', async () => {
+    const url = 'https://example.com/track?id=7';
+    const text = `Your parcel: ${url}`;
+    for (const linkPreview of [undefined, true, null])
+      expect(await arrived(await sent({ text, linkPreview }))).toMatchObject({
+        text,
+        preview: { url, title: 'example.com' },
+      });
+    expect(await arrived(await sent({ text, linkPreview: false }))).not.toHaveProperty('preview');
+    expect(await arrived(await sent({ text: 'no link' }))).not.toHaveProperty('preview');
+  });
+});
+
 describe('a request', () => {
   const data = base64(files.png);
   it.each([
@@ -520,6 +546,17 @@ describe('a request', () => {
       'message.content_mismatch',
       'media.caption',
     ],
+    ...(
+      [
+        ['a document to be opened once', { type: 'document', viewOnce: true, media: { data } }, 'viewOnce'],
+        ['a text to be opened once', { text: 'x', viewOnce: true }, 'viewOnce'],
+        ['a sound file to be opened once', { type: 'audio', viewOnce: true, media: { data } }, 'viewOnce'],
+        ['a GIF to be opened once', { type: 'video', viewOnce: true, gif: true, media: { data } }, 'gif'],
+        ['an image as a GIF', { type: 'image', gif: true, media: { data } }, 'gif'],
+        ['a sticker as a GIF', { type: 'sticker', gif: true, media: { data } }, 'gif'],
+        ['an image without preview', { type: 'image', linkPreview: false, media: { data } }, 'linkPreview'],
+      ] as const
+    ).map(([what, message, path]) => [what, message, 422, 'message.content_mismatch', path] as const),
     [
       'mentions in a poll',
       { type: 'poll', poll: { question: 'q', options: ['a', 'b'] }, mentions: ['+6281234567890'] },

@@ -588,7 +588,8 @@ describe('the migration', () => {
       },
       { ...base, whatsappId: 'ORDER', type: 'order' },
       { ...base, whatsappId: 'NOTICE', type: 'e2e_notification' },
-      { ...base, whatsappId: 'ONCE', type: 'image' },
+      { ...base, whatsappId: 'ONCE', type: 'image', isViewOnce: true },
+      { ...base, whatsappId: 'GIF', type: 'video', isGif: true },
     ]);
     const rows = await database.query(
       `select m.id, message_json(m) as data from messages m where account_id = $1 order by id`,
@@ -609,7 +610,13 @@ describe('the migration', () => {
       },
       { type: 'contact', contact: [{ name: 'Siti', phone: '6281234567890', organization: null }] },
       { type: 'unsupported', whatsappType: 'order' },
-      { type: 'image', media: { mediaId: null, error: { code: 'media.unavailable' } } },
+      {
+        type: 'image',
+        media: { mediaId: null, error: { code: 'media.unavailable' } },
+        viewOnce: true,
+        gif: false,
+      },
+      { type: 'video', viewOnce: false, gif: true },
     ]);
   });
 });

@@ -14,7 +14,7 @@ import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
 
 /* Every type of message between whatsapp-web.js in a browser and the simulated phones, without Flotilla around it. */
 
-declare const window: PageWindow & { sends: number };
+declare const window: PageWindow & { sends: number; edits?: object[] };
 
 let sandbox: SandboxHarness;
 let session: WhatsAppSession;
@@ -188,6 +188,34 @@ describe('media that is sent', { timeout: 30_000 }, () => {
     );
     expect(await session.act(target, { kind: 'react', emoji: '👍' })).toMatchObject({ outcome: 'done' });
     expect(await session.act(target, { kind: 'revoke' })).toMatchObject({ outcome: 'done' });
+  });
+});
+
+describe('a link in an edited text', { timeout: 30_000 }, () => {
+  it('has a preview, unless its message has none', async () => {
+    await send({ type: 'text', text: 'no link yet' });
+    const target = { chatId: `${friend}@c.us`, whatsappId: idOf(count), fromMe: true, author: null };
+    await session['page'].evaluate(() => {
+      const { editMessage } = window.WWebJS;
+      window.edits = [];
+      window.WWebJS.editMessage = (message, text, options) => {
+        window.edits!.push(options);
+        return editMessage(message, text, options);
+      };
+    });
+    for (const [text, linkPreview] of [
+      ['https://example.com/1', undefined],
+      ['https://example.com/2', true],
+      ['https://example.com/3', false],
+    ] as const)
+      expect(await session.act(target, { kind: 'edit', text, linkPreview })).toMatchObject({
+        outcome: 'done',
+      });
+    expect(await session['page'].evaluate(() => window.edits)).toEqual([
+      expect.objectContaining({ matchedText: 'https://example.com/1' }),
+      expect.objectContaining({ matchedText: 'https://example.com/2' }),
+      { mentionedJidList: [] },
+    ]);
   });
 });
 

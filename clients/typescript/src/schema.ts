@@ -2709,6 +2709,15 @@ export interface components {
              *     ]
              */
             mentions?: string[] | null;
+            /** @description For the types `image`, `video` and `voice`: the recipient can open the media once, on a phone. */
+            viewOnce?: boolean | null;
+            /**
+             * @description For the type `video`: it plays again and again without sound, as a GIF does. Flotilla converts an animated GIF or WebP, and
+             *     video that is not MP4, to MP4.
+             */
+            gif?: boolean | null;
+            /** @description For the type `text`: `false` sends it without a preview of its link. */
+            linkPreview?: boolean | null;
             /**
              * @default normal
              * @enum {string|null}
@@ -3006,6 +3015,8 @@ export interface components {
          *       "mentions": [
          *         "mentions"
          *       ],
+         *       "viewOnce": true,
+         *       "gif": true,
          *       "participant": {
          *         "name": "Siti Rahma",
          *         "phone": "6281234567890",
@@ -3076,6 +3087,10 @@ export interface components {
             votes: components["schemas"]["MessageVote"][];
             /** @description The mentioned persons: the digits of phone numbers, or chat ids of hidden numbers. */
             mentions: string[] | null;
+            /** @description Whether its media can be opened only once. */
+            viewOnce: boolean;
+            /** @description Whether it is a video that plays again and again without sound. */
+            gif: boolean;
             /** @description The author of an incoming message. In a group, `from` is the group. */
             participant: components["schemas"]["Participant"] | null;
             /** @description For an incoming message, or one from the phone, in a group. */
@@ -7900,6 +7915,8 @@ export interface operations {
                      *           "mentions": [
                      *             "mentions"
                      *           ],
+                     *           "viewOnce": true,
+                     *           "gif": true,
                      *           "participant": {
                      *             "name": "Siti Rahma",
                      *             "phone": "6281234567890",
