@@ -99,7 +99,7 @@ export class ContentPreparation {
     };
     return {
       text: media?.caption ?? text,
-      media: media ? await this.take(workspaceId, type, media) : null,
+      media: media ? await this.take(workspaceId, gif ? 'gif' : type, media) : null,
       content: Object.keys(content).length === 0 ? null : content,
     };
   }
@@ -153,7 +153,11 @@ export class ContentPreparation {
     });
   }
 
-  private async take(workspaceId: string, type: MessageType, source: MediaSourceDto): Promise<MessageMedia> {
+  private async take(
+    workspaceId: string,
+    type: MessageType | 'gif',
+    source: MediaSourceDto,
+  ): Promise<MessageMedia> {
     const stored = await this.media.take(workspaceId, sourceOf(source), type);
     checkStored(stored, source);
     return toMessageMedia(stored);

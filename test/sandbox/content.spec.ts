@@ -9,6 +9,7 @@ import type {
   PageWindow,
 } from '../../src/whatsapp/in-page/page-functions.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
+import { heicFiles } from '../support/heic-files.js';
 import { files, sha256 } from './media-files.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
 
@@ -132,9 +133,16 @@ describe('media that is sent', { timeout: 30_000 }, () => {
   it('that the page cannot read is not sent, and the page says why', async () => {
     // Its beginning is a picture's, and no more of it.
     const cut = await file('x.png', files.png.subarray(0, 40), 'image/png');
-    const result = await send({ type: 'sticker', caption: null, file: cut });
-    expect(result).toEqual({ outcome: 'not_sent', detail: expect.stringMatching(/\w+/) });
-    await expect(arrived()).rejects.toThrow('did not arrive');
+    const heic = await file('x.heic', heicFiles.plain, 'image/heic');
+    for (const [type, unread] of [
+      ['sticker', cut],
+      ['image', cut],
+      ['image', heic],
+    ] as const) {
+      const result = await send({ type, caption: null, file: unread });
+      expect(result).toEqual({ outcome: 'not_sent', detail: expect.stringMatching(/\w+/) });
+      await expect(arrived()).rejects.toThrow('did not arrive');
+    }
   });
 
   it('is not sent when its upload fails, and is sent once when it is tried again', async () => {

@@ -5357,7 +5357,7 @@ export interface components {
          *
          *     `media.too_many_downloads`: This workspace is downloading … media URLs, the limit. Wait until some have ended, upload the files with POST /media instead, or raise MEDIA_DOWNLOADS_PER_WORKSPACE.
          *
-         *     `media.too_many_conversions`: Too many files wait for their conversion. Try again in some seconds, or send voice messages as OGG with Opus.
+         *     `media.too_many_conversions`: Too many files wait for their conversion. Try again in some seconds, or send files that need none: OGG with Opus, JPEG, PNG, WebP stickers and MP4.
          *
          *     `message.too_many_waits`: This workspace has … requests that wait for a message, the limit. The message was not accepted. Try again later or without wait, or follow GET /events. An operator can raise WAITS_PER_WORKSPACE.
          */
@@ -6035,7 +6035,7 @@ export interface components {
          *
          *     `media.storage_unavailable`: The storage of media is unavailable right now. Try again.
          *
-         *     `media.converter_missing`: Flotilla cannot convert this file, because ffmpeg is not installed on the server. Send a voice message as OGG with Opus, or let the operator install ffmpeg (npm start does it) or set FFMPEG_PATH.
+         *     `media.converter_missing`: Flotilla cannot convert this file to a voice message, because ffmpeg is not installed on the server. Send OGG with Opus, or send the file as a document. Or let the operator install ffmpeg (npm start does it) or set FFMPEG_PATH.
          */
         "service.unavailable-media.storage_unavailable-media.converter_missing": {
             headers: {
