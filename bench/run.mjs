@@ -27,6 +27,7 @@ const benchmarks = {
   webhooks: () => import('./webhooks.mjs'),
   canary: () => import('./canary.mjs'),
   abuse: () => import('./abuse.mjs'),
+  media: () => import('./media.mjs'),
 };
 
 const { values, positionals } = parseArgs({
