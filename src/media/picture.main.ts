@@ -31,6 +31,10 @@ const decoders: Record<string, string> = {
   'image/gif': 'VipsForeignLoadNsgif',
   'image/tiff': 'VipsForeignLoadTiff',
   'image/avif': 'VipsForeignLoadHeif',
+  'image/heic': 'VipsForeignLoadHeif',
+  'image/heif': 'VipsForeignLoadHeif',
+  'image/heic-sequence': 'VipsForeignLoadHeif',
+  'image/heif-sequence': 'VipsForeignLoadHeif',
 };
 
 const { default: sharp } = await import('sharp').catch((error: unknown) => {
@@ -42,10 +46,8 @@ const { default: sharp } = await import('sharp').catch((error: unknown) => {
 const [goal, mimetype, source, target] = argv.slice(2) as [string, string, string, string];
 sharp.cache(false);
 sharp.concurrency(1);
-const isHeic = !(mimetype in decoders);
 sharp.block({ operation: ['VipsForeignLoad'] });
-// What has no decoder here comes from libheif, as pixels or as JPEG.
-sharp.unblock({ operation: [decoders[mimetype] ?? 'VipsForeignLoadJpeg'] });
+sharp.unblock({ operation: [decoders[mimetype]!] });
 
 if (goal === 'image')
   await (
@@ -64,8 +66,8 @@ else if (goal === 'gif')
 else throw new Error(`There is no goal ${goal}.`);
 
 async function open(): Promise<Sharp> {
-  if (!isHeic) return sharp(source, { limitInputPixels: maxPixels, failOn: 'error' });
-  return openHeic(await readFile(source));
+  const isHeic = /^image\/hei[cf]/.test(mimetype) && (await readFile(source)).includes('hvc1');
+  return isHeic ? openHeic() : sharp(source, { limitInputPixels: maxPixels, failOn: 'error' });
 }
 
 async function writeSticker(): Promise<void> {
@@ -78,11 +80,11 @@ async function writeSticker(): Promise<void> {
   }
 }
 
-/** The picture of a HEIC file, upright. The builds of sharp cannot decode HEVC. */
-async function openHeic(bytes: Buffer): Promise<Sharp> {
+/** The picture of a HEIC file, upright. The builds of sharp read only its description: they cannot decode HEVC. */
+async function openHeic(): Promise<Sharp> {
   const { default: libheif } = await import('libheif-js/wasm-bundle.js');
   const context = libheif.heif_context_alloc();
-  const read = libheif.heif_context_read_from_memory(context, bytes);
+  const read = libheif.heif_context_read_from_memory(context, await readFile(source));
   if (read.code.value !== 0) throw new Error(read.message);
   const image = libheif.heif_js_context_get_primary_image_handle(context);
   if ('code' in image) throw new Error(image.message);
@@ -102,21 +104,12 @@ async function openHeic(bytes: Buffer): Promise<Sharp> {
   if (stride !== row)
     for (let y = 1; y < height; y += 1) data.copyWithin(y * row, y * stride, y * stride + row);
   const raw = sharp(data.subarray(0, row * height), { raw: { width, height, channels } });
-  const profile = iccProfileOf(bytes);
-  if (isTransparent || profile === null) return raw;
+  // Photos of an iPhone have wider colours than sRGB. Two bytes hold the length of a part of a JPEG.
+  const { icc } = await sharp(source).metadata();
+  if (isTransparent || !icc || icc.length > 65_000) return raw;
   const jpeg = await raw.jpeg({ quality: intermediateQuality, chromaSubsampling: '4:4:4' }).toBuffer();
-  return sharp(withIccProfile(jpeg, profile), { limitInputPixels: maxPixels });
-}
-
-/** The colour profile of a HEIC file: photos of an iPhone have wider colours than sRGB. Null without one. */
-function iccProfileOf(bytes: Buffer): Buffer | null {
-  const at = bytes.indexOf('colrprof');
-  if (at < 4) return null;
-  const end = at - 4 + bytes.readUInt32BE(at - 4);
-  const profile = bytes.subarray(at + 8, end);
-  // Two bytes hold the length of a part of a JPEG.
-  const isWhole = end <= bytes.length && profile.length > 0 && profile.length < 65_000;
-  return isWhole ? profile : null;
+  sharp.unblock({ operation: ['VipsForeignLoadJpeg'] });
+  return sharp(withIccProfile(jpeg, icc), { limitInputPixels: maxPixels });
 }
 
 function withIccProfile(jpeg: Buffer, profile: Buffer): Buffer {

@@ -3,6 +3,7 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -30,14 +31,15 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { MediaBlobsService, type StorageFinding } from '../../src/media/media-blobs.service.js';
 import { destroyStalledSockets } from '../../src/platform/http/stalled-sockets.js';
 import { sendMedia } from '../../src/media/media-download.js';
-import { MediaConverter } from '../../src/media/media-converter.js';
+import { type BoundedRun, runBounded } from '../../src/media/bounded-program.js';
+import { ConverterMissing, MediaConverter } from '../../src/media/media-converter.js';
 import { blobKey } from '../../src/media/media-storage.js';
 import { MediaSpool } from '../../src/media/media-spool.js';
 import type { Media } from '../../src/media/media.entity.js';
 import { MediaModule } from '../../src/media/media.module.js';
 import { cleanName } from '../../src/media/media-name.js';
 import { MediaService } from '../../src/media/media.service.js';
-import type { Config } from '../../src/platform/config/config.js';
+import { type Config, projectRoot } from '../../src/platform/config/config.js';
 import { CONFIG } from '../../src/platform/config/config.module.js';
 import type { Problem } from '../../src/platform/errors/problem.js';
 import { eventually } from '../support/eventually.js';
@@ -45,6 +47,7 @@ import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { insertAccount, insertWorkspace } from '../support/factories.js';
+import { files } from '../sandbox/media-files.js';
 import { heicFiles } from '../support/heic-files.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
@@ -618,6 +621,7 @@ describe('a picture that phones cannot show', () => {
       [64, 32],
       ['r', 'rgb'],
     ],
+    ['AVIF under the general name', 'image/heif', generalAvif, [64, 32], ['r', 'b']],
     ['TIFF', 'image/tiff', () => halves(blue).tiff().toBuffer(), [64, 32], ['r', 'b']],
     [
       'TIFF that is turned',
@@ -636,6 +640,12 @@ describe('a picture that phones cannot show', () => {
     ['BMP', 'image/bmp', () => byFfmpeg('x.bmp'), [64, 32], ['r', 'b']],
     ['JPEG 2000', 'image/jp2', () => byFfmpeg('x.jp2'), [64, 32], ['r', 'b']],
   ];
+  /** Some programs name only the container. */
+  async function generalAvif(): Promise<Buffer> {
+    const avif = await halves(blue).avif({ effort: 0 }).toBuffer();
+    avif.write('mif1', 8, 'latin1');
+    return avif;
+  }
   async function byFfmpeg(name: string): Promise<Buffer> {
     await halves(blue).png().toFile(join(dir, 'halves.png'));
     const path = join(dir, name);
@@ -712,6 +722,65 @@ describe('a picture that phones cannot show', () => {
       });
     await spool.drop(file);
     expect([...filesIn('spool'), ...filesIn('files')]).toEqual([]);
+  });
+});
+
+describe('a program that converts', () => {
+  const run = (given: Partial<BoundedRun>) =>
+    runBounded({
+      program: process.execPath,
+      arguments: [],
+      memory: 'data',
+      maxFileBytes: 1_000,
+      timeoutMs: 20_000,
+      ...given,
+    });
+
+  it('has bounded memory, files and time, and not the environment of Flotilla', async () => {
+    const path = join(dir, 'written');
+    const script = (text: string) => ({ arguments: ['-e', text] });
+    await run(script(`require('fs').writeFileSync('${path}', JSON.stringify(process.env))`));
+    expect(Object.keys(JSON.parse(readFileSync(path, 'utf8')) as object)).toEqual(['PATH']);
+    const megabytes = (count: number) => script(`Buffer.alloc(${count} * 2 ** 20, 1)`);
+    await run(megabytes(300));
+    await expect(run(megabytes(1_200))).rejects.toThrow('allocation failed');
+    await expect(run(script(`require('fs').writeFileSync('${path}', 'x'.repeat(2_000))`))).rejects.toThrow();
+    await expect(run({ ...script('for (;;);'), timeoutMs: 300 })).rejects.toMatchObject({
+      code: 'ETIMEDOUT',
+    });
+    await expect(run({ program: join(dir, 'missing') })).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('says that it is missing if sharp has no build for this machine', async () => {
+    const program = join(dir, 'picture.main.mjs');
+    copyFileSync(join(projectRoot, 'dist/src/media/picture.main.js'), program);
+    const alone = run({ arguments: [program, 'image', 'image/webp', 'a', 'b'] });
+    await expect(alone).rejects.toMatchObject({ code: 'ENOENT' });
+    expect(new ConverterMissing('sharp', 'image').message).toBe(
+      'Flotilla cannot convert this file to a JPEG, because sharp is not installed on the server. Send a JPEG or PNG, or send the file as a document. Or let the operator install Flotilla on a machine that has a build of sharp.',
+    );
+  });
+
+  it('that is missing refuses before the message is accepted, and only what needs it', async () => {
+    const { media: settings } = context.get<Config>(CONFIG);
+    const { ffmpegPath } = settings;
+    settings.ffmpegPath = null;
+    try {
+      const gif = moving(join(dir, 'm.gif'));
+      for (const [type, bytes] of [
+        ['gif', gif],
+        ['sticker', gif],
+        ['voice', files.mp3],
+      ] as const)
+        await expect(takeAs(type, bytes)).rejects.toMatchObject({
+          status: 503,
+          code: 'media.converter_missing',
+        });
+      expect(await takeAs('image', gif)).toMatchObject({ convertedFrom: 'image/gif' });
+      expect(await takeAs('gif', files.mp4)).toMatchObject({ convertedFrom: null });
+    } finally {
+      settings.ffmpegPath = ffmpegPath;
+    }
   });
 });
 
