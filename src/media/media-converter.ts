@@ -2,7 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { createReadStream } from 'node:fs';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import pLimit from 'p-limit';
+import pLimit, { type LimitFunction } from 'p-limit';
 import { type Config, projectRoot } from '../platform/config/config.js';
 import { CONFIG } from '../platform/config/config.module.js';
 import { Problem } from '../platform/errors/problem.js';
@@ -156,6 +156,10 @@ interface Step {
 @Injectable()
 export class MediaConverter {
   private readonly turns = pLimit(parallel);
+  /** By workspace: its conversions take turns, so that the slow files of one workspace leave a place to the others. */
+  private readonly turnsOf = new Map<string, LimitFunction>();
+  /** How many run or wait. */
+  private asked = 0;
 
   constructor(
     private readonly spool: MediaSpool,
@@ -189,15 +193,22 @@ export class MediaConverter {
 
   /**
    * Converts a file. The given file stays. The same file gives the same bytes.
+   * @param workspaceId whose file it is
    * @param mimetype of the file, by its bytes
    * @param maxBytes the limit of the result
    * @throws ConverterMissing, NotConvertible, TooManyConversions, MediaTooLarge, MediaStorageUnavailable
    */
-  async convert(file: SpooledFile, mimetype: string, goal: Goal, maxBytes: number): Promise<SpooledFile> {
+  async convert(
+    workspaceId: string,
+    file: SpooledFile,
+    mimetype: string,
+    goal: Goal,
+    maxBytes: number,
+  ): Promise<SpooledFile> {
     this.assertInstalled(goal, mimetype);
-    if (this.turns.pendingCount >= maxWaiting) throw new TooManyConversions();
+    if (this.asked >= parallel + maxWaiting) throw new TooManyConversions();
     const askedAt = performance.now();
-    return this.turns(async () => {
+    return this.inTurn(workspaceId, async () => {
       if (performance.now() - askedAt > maxWaitMs) throw new TooManyConversions();
       const dir = await mkdtemp(`${file.path}-`);
       try {
@@ -207,6 +218,19 @@ export class MediaConverter {
         await rm(dir, { recursive: true, force: true });
       }
     });
+  }
+
+  /** Runs one piece of work of a workspace at a time, and few of all workspaces. */
+  private async inTurn<Result>(workspaceId: string, work: () => Promise<Result>): Promise<Result> {
+    const own = this.turnsOf.get(workspaceId) ?? pLimit(1);
+    this.turnsOf.set(workspaceId, own);
+    this.asked += 1;
+    try {
+      return await own(() => this.turns(work));
+    } finally {
+      this.asked -= 1;
+      if (own.activeCount + own.pendingCount === 0) this.turnsOf.delete(workspaceId);
+    }
   }
 
   private assertInstalled(goal: Goal, mimetype: string): void {

@@ -281,7 +281,7 @@ export class MediaService {
   ): Promise<SpooledFile> {
     const leave = this.conversions.enter(workspaceId);
     try {
-      return await withoutTurn(() => this.converter.convert(file, type, goal, maxBytes));
+      return await withoutTurn(() => this.converter.convert(workspaceId, file, type, goal, maxBytes));
     } finally {
       leave();
     }

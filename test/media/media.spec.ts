@@ -489,7 +489,7 @@ describe('a file that is sent as a voice message', () => {
     const spool = context.get(MediaSpool);
     const file = await spool.receive(Readable.from([Buffer.from(playlist)]), maxBytes);
     await expect(
-      context.get(MediaConverter).convert(file, 'audio/mpeg', 'voice', maxBytes),
+      context.get(MediaConverter).convert(workspaceId, file, 'audio/mpeg', 'voice', maxBytes),
     ).rejects.toMatchObject({
       code: 'media.not_convertible',
     });
@@ -512,7 +512,8 @@ describe('a file that is sent as a voice message', () => {
     const converterWith = (ffmpegPath: string | null) =>
       new MediaConverter(spool, { media: { ffmpegPath } } as Config);
     const file = await spool.receive(Readable.from([sources.get('a.wav')!]), maxBytes);
-    const convert = (converter: MediaConverter) => converter.convert(file, 'audio/wav', 'voice', maxBytes);
+    const convert = (converter: MediaConverter) =>
+      converter.convert(uuidv7(), file, 'audio/wav', 'voice', maxBytes);
     for (const missing of [null, join(dir, 'no-such-program')])
       await expect(convert(converterWith(missing))).rejects.toMatchObject({
         status: 503,
@@ -542,6 +543,11 @@ describe('a file that is sent as a voice message', () => {
       );
       await eventually('the ninth is refused', () => codes.length > 0);
       expect(codes).toEqual(['media.too_many_conversions']);
+      // However slow its files are, one workspace leaves a place to the others.
+      const other = await insertWorkspace(database);
+      const data = base64(await sharp(png).webp().toBuffer());
+      expect(await media.take(other, { data }, 'image')).toMatchObject({ convertedFrom: 'image/webp' });
+      expect(codes).toHaveLength(1);
       writeFileSync(go, '');
       await Promise.all(taking);
       expect(codes.slice(1)).toEqual(Array.from({ length: 8 }, () => 'media.not_convertible'));
@@ -717,7 +723,9 @@ describe('a picture that phones cannot show', () => {
     const spool = context.get(MediaSpool);
     const file = await spool.receive(Readable.from([Buffer.from(svg)]), maxBytes);
     for (const type of ['image/tiff', 'image/heic', 'image/bmp'])
-      await expect(context.get(MediaConverter).convert(file, type, 'image', maxBytes)).rejects.toMatchObject({
+      await expect(
+        context.get(MediaConverter).convert(workspaceId, file, type, 'image', maxBytes),
+      ).rejects.toMatchObject({
         code: 'media.not_convertible',
       });
     await spool.drop(file);
