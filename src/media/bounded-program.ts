@@ -33,7 +33,8 @@ export function runBounded(run: BoundedRun): Promise<void> {
     `--cpu=${maxProcessorSeconds}`,
   ];
   return new Promise((resolve, reject) => {
-    const child = spawn('prlimit', [...bounds, 'nice', '-n', '5', program, ...run.arguments], {
+    // Last in line for a processor: a conversion may wait, requests and messages may not.
+    const child = spawn('prlimit', [...bounds, 'nice', '-n', '19', program, ...run.arguments], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { PATH: process.env.PATH },
       timeout: timeoutMs,
