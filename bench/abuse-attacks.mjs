@@ -6,6 +6,7 @@ import { setMaxListeners } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
 import { connect, createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import sharp from 'sharp';
 import { Agent, request } from 'undici';
 import { v4 as uuidv4 } from 'uuid';
 import { parseJson } from '../setup/json.mjs';
@@ -210,6 +211,32 @@ export const attacks = {
     countsOnly: true,
     run: tryProxies,
   },
+  conversions: {
+    what: 'messages whose pictures take seconds to convert, and pictures with more pixels than are allowed',
+    prepare: uploadPictures,
+    async run({ origins, hostile }, signal, pictures) {
+      /** @type {Answers} */
+      const answers = {};
+      const client = new Agent({ connections });
+      const mediaIds = /** @type {string[]} */ (pictures);
+      let number = 0;
+      await repeat(2 * connections, signal, async () => {
+        const mediaId = mediaIds[(number += 1) % mediaIds.length];
+        const message = { accountId: hostile.accountId, to, type: 'sticker', media: { mediaId } };
+        const { status } = await ask(client, signal, {
+          url: `${originOf(origins, number)}/api/v1/messages`,
+          method: 'POST',
+          key: hostile.keys.owner,
+          body: JSON.stringify(message),
+        });
+        count(answers, status);
+        // Refused at once, it tries again a little later.
+        if (Number(status) >= 400) await delay(20, undefined, { signal });
+      });
+      await client.destroy();
+      return { answers };
+    },
+  },
   'slow-hosts': {
     what: 'media by URL, webhooks and webhook tests, all to hosts that never answer',
     run: callSlowHosts,
@@ -321,10 +348,29 @@ function sendBatch(context, size) {
   return need(context, { url: '/messages/batch', method: 'POST', body });
 }
 
+/** @param {Context} context @returns the ids of pictures: the largest that is allowed, and a larger one. Both have a few kilobytes */
+async function uploadPictures(context) {
+  const sides = /** @type {const} */ ([
+    [8_000, 6_000],
+    [10_000, 9_000],
+  ]);
+  const ids = [];
+  for (const [width, height] of sides) {
+    const picture = sharp({ create: { width, height, channels: 3, background: 'red' } });
+    ids.push(await uploadFile(context, await picture.png().toBuffer(), 'large.png'));
+  }
+  return ids;
+}
+
 /** @param {Context} context @returns the id of a file */
-async function upload(context) {
+function upload(context) {
+  return uploadFile(context, Buffer.alloc(16_000_000, 'a text. '), 'large.txt');
+}
+
+/** @param {Context} context @param {Buffer} bytes @param {string} name @returns the id of a file */
+async function uploadFile(context, bytes, name) {
   const form = new FormData();
-  form.set('file', new Blob([Buffer.alloc(16_000_000, 'a text. ')], { type: 'text/plain' }), 'large.txt');
+  form.set('file', new Blob([new Uint8Array(bytes)]), name);
   const url = `${originOf(context.origins, 0)}/api/v1/media`;
   const headers = { authorization: `Bearer ${context.hostile.keys.owner}` };
   const response = await fetch(url, { method: 'POST', headers, body: form });

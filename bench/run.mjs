@@ -28,6 +28,7 @@ const benchmarks = {
   canary: () => import('./canary.mjs'),
   abuse: () => import('./abuse.mjs'),
   lists: () => import('./lists.mjs'),
+  media: () => import('./media.mjs'),
 };
 
 const { values, positionals } = parseArgs({

@@ -1287,7 +1287,7 @@ AS $function$
           'reactions', jsonb_path_query_array(m.reactions, '$[*] ? (@.emoji != "")'),
           'location', m.content -> 'location', 'contact', m.content -> 'contact', 'poll', m.content -> 'poll',
           'votes', jsonb_path_query_array(m.votes, '$[*] ? (@.options.size() > 0)'),
-          'mentions', m.content -> 'mentions', 'participant', '{"name": null}'::jsonb || (m.content -> 'participant'), 'group', m.content -> 'group', 'origin',
+          'mentions', m.content -> 'mentions', 'viewOnce', coalesce(m.content -> 'viewOnce', 'false'), 'gif', coalesce(m.content -> 'gif', 'false'), 'participant', '{"name": null}'::jsonb || (m.content -> 'participant'), 'group', m.content -> 'group', 'origin',
           case when m.direction = 'incoming' then null when m.is_from_device then 'device'
                when m.campaign_id is not null then 'campaign' else 'api' end,
           'quotedWhatsappId', m.content ->> 'quotedWhatsappId', 'whatsappType', m.content ->> 'whatsappType', 'inQuestionSince', iso_time(m.in_question_since))

@@ -19,6 +19,6 @@ export const fileProblems = [
 /** The problems that a message with a file may have besides. */
 export const conversionProblems = [
   ConverterMissing,
-  new NotConvertible('audio/mpeg'),
+  new NotConvertible('audio/mpeg', 'voice'),
   new TooManyConversions(),
 ];

@@ -14,7 +14,7 @@ import { publicDownload } from '../platform/http/public-download.js';
 import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
 import { SharedCounts } from '../platform/limits/shared-counts.js';
 import { isInUse } from './media-in-use.js';
-import { MediaConverter, TooManyConversions } from './media-converter.js';
+import { type Goal, MediaConverter, TooManyConversions } from './media-converter.js';
 import { MediaKeeper } from './media-keeper.js';
 import { cleanName, nameOfAnswer, renamed, withFittingExtension } from './media-name.js';
 import { type ByteRange, blobKey, MEDIA_STORAGE, type MediaStorage } from './media-storage.js';
@@ -88,13 +88,24 @@ export interface FileDescription {
   isNameGuess?: boolean;
 }
 
-/** The media of each message type, with WhatsApp's limit of its length. A document has no limit except that of all media. */
-const sendable: Record<string, { kind: MediaKind | null; maxBytes: number }> = {
-  image: { kind: 'image', maxBytes: 16 * 2 ** 20 },
+interface Sendable {
+  kind: MediaKind | null;
+  /** The types that phones show, if not every type of the kind. */
+  types?: readonly string[];
+  /** WhatsApp's limit of the length. */
+  maxBytes: number;
+  /** The limit of a file before its conversion, if that is another one. */
+  maxSourceBytes?: number;
+}
+
+/** The media of each message type; `gif` is a video that plays as a GIF. A document has no limit except that of all media. */
+const sendable: Record<string, Sendable> = {
+  image: { kind: 'image', types: ['image/jpeg', 'image/png'], maxBytes: 16 * 2 ** 20 },
   video: { kind: 'video', maxBytes: 64 * 2 ** 20 },
+  gif: { kind: 'video', types: ['video/mp4'], maxBytes: 64 * 2 ** 20 },
   audio: { kind: 'audio', maxBytes: 16 * 2 ** 20 },
   voice: { kind: 'audio', maxBytes: 16 * 2 ** 20 },
-  sticker: { kind: 'image', maxBytes: 2 ** 20 },
+  sticker: { kind: 'image', types: ['image/webp'], maxBytes: 2 ** 20, maxSourceBytes: 16 * 2 ** 20 },
   document: { kind: null, maxBytes: Infinity },
 };
 /** How many files of one workspace wait for their conversion or are converted: as many as a batch prepares at the same time. */
@@ -135,7 +146,7 @@ export class MediaService {
   /**
    * The media of a message before the message is accepted: it is looked up, decoded or downloaded within a time limit, so that
    * every accepted message has its media. Call it outside of a transaction.
-   * @param type the message type; a file that this type cannot carry is refused and not kept
+   * @param type the message type, or `gif`; a file that this type cannot carry is refused and not kept
    * @throws MediaNotFound, MediaUnavailable, TooManyUrlDownloads, MediaTooLarge, MediaEmpty, MediaTypeMismatch, MediaTypeRefused,
    *   StorageLimitReached, MediaStorageUnavailable, ConverterMissing, NotConvertible, TooManyConversions, ValidationFailed if
    *   `data` is not base64
@@ -143,11 +154,12 @@ export class MediaService {
   async take(workspaceId: string, source: MediaSource, type = 'document'): Promise<TakenMedia> {
     if ('mediaId' in source) {
       const media = await this.get(workspaceId, source.mediaId);
-      if (this.mustConvert(media.mimetype, type)) return this.takeConverted(workspaceId, media, type);
+      if (this.converter.goalOf(media.mimetype, type)) return this.takeConverted(workspaceId, media, type);
       assertSendable(media, type);
       return Object.assign(await this.use(workspaceId, source.mediaId), { convertedFrom: null });
     }
-    const maxBytes = Math.min(this.config.media.maxBytes, sendable[type]!.maxBytes);
+    const { maxBytes: maxSentBytes, maxSourceBytes = maxSentBytes } = sendable[type]!;
+    const maxBytes = Math.min(this.config.media.maxBytes, maxSourceBytes);
     if ('data' in source) {
       const file = await this.spool.receive(decode(source.data), maxBytes);
       return this.store(workspaceId, file, describe(source), 'data', type);
@@ -239,11 +251,12 @@ export class MediaService {
         if (!isGuess) assertAsDeclared(type, mimetype);
       }
       // A declared type may leave out the codec, which decides here.
-      const mustConvert =
-        source !== 'incoming' &&
-        this.mustConvert(type, sentAs) &&
-        this.mustConvert(await mediaTypeOf(file.path, null), sentAs);
-      if (mustConvert) converted = await this.toVoice(workspaceId, file, type, sendable[sentAs]!.maxBytes);
+      const goal =
+        source !== 'incoming' && this.converter.goalOf(type, sentAs) !== null
+          ? this.converter.goalOf(await mediaTypeOf(file.path, null), sentAs)
+          : null;
+      if (goal !== null)
+        converted = await this.convert(workspaceId, file, type, goal, sendable[sentAs]!.maxBytes);
       const sent = converted ?? file;
       const mimetypeSent = converted ? await mediaTypeOf(converted.path, null) : type;
       assertSendable({ mimetype: mimetypeSent, size: sent.size }, sentAs);
@@ -259,22 +272,16 @@ export class MediaService {
     }
   }
 
-  /** Whether a file of this type is sent as a voice message, and phones would not play it. */
-  private mustConvert(mimetype: string, sentAs: string): boolean {
-    if (sentAs !== 'voice' || this.converter.isVoice(mimetype)) return false;
-    // The containers of films also hold sounds: a browser records WebM, a phone M4A.
-    return kindOf(mimetype) === 'audio' || kindOf(mimetype) === 'video';
-  }
-
-  private async toVoice(
+  private async convert(
     workspaceId: string,
     file: SpooledFile,
     type: string,
+    goal: Goal,
     maxBytes: number,
   ): Promise<SpooledFile> {
     const leave = this.conversions.enter(workspaceId);
     try {
-      return await withoutTurn(() => this.converter.toVoice(file, type, maxBytes));
+      return await withoutTurn(() => this.converter.convert(workspaceId, file, type, goal, maxBytes));
     } finally {
       leave();
     }
@@ -373,10 +380,13 @@ export class MediaService {
 
 /** @throws MediaTypeMismatch, MediaTooLarge if a message of this type cannot carry the media */
 function assertSendable({ mimetype, size }: Pick<Media, 'mimetype' | 'size'>, type: string): void {
-  const { kind, maxBytes } = sendable[type]!;
-  if (kind !== null && kindOf(mimetype) !== kind) {
-    const others = [...new Set([kindOf(mimetype), 'document'])].join(' or ');
-    throw new MediaTypeMismatch(`${mimetype} cannot be sent as ${type}. Send it as ${others}.`);
+  const { kind, types, maxBytes } = sendable[type]!;
+  if ((kind !== null && kindOf(mimetype) !== kind) || types?.includes(mimetype) === false) {
+    const others = [...new Set([kindOf(mimetype), 'document'])].filter((other) => other !== type);
+    const gif = type === 'video' && mimetype === 'image/gif' ? ', or add gif: true' : '';
+    throw new MediaTypeMismatch(
+      `${mimetype} cannot be sent as ${type}. Send it as ${others.join(' or ')}${gif}.`,
+    );
   }
   if (size > maxBytes) throw new MediaTooLarge(maxBytes, `A file that is sent as ${type}`);
 }

@@ -72,6 +72,7 @@ const fields = ['text', 'media', 'location', 'contact', 'poll'] as const;
 type Field = (typeof fields)[number];
 /** The types with a caption. */
 const typesWithCaption = new Set<MessageType>(['image', 'video', 'document']);
+const typesToViewOnce = new Set<MessageType>(['image', 'video', 'voice']);
 const typesWithMentions = new Set<MessageType>(['text', 'image', 'video', 'document']);
 
 /** What WhatsApp takes as a story, and as a post in a channel. */
@@ -104,6 +105,7 @@ export class ContentPreparation {
     checkPost(wanted);
     if (needsUpload(wanted)) await checkBeforeFile(workspaceId, wanted);
     const { type, text = null, media, location, contact, poll, mentions } = wanted;
+    const { viewOnce = false, gif = false, linkPreview = true } = wanted;
     const content: MessageContent = {
       ...(location
         ? { location: { ...location, name: location.name ?? null, address: location.address ?? null } }
@@ -111,10 +113,13 @@ export class ContentPreparation {
       ...(contact ? { contact: contact.map(toContact) } : {}),
       ...(poll ? { poll: { ...poll, options: poll.options.map((option) => option.trim()) } } : {}),
       ...(mentions?.length ? { mentions: mentions.map((person) => parseRecipient(person)!.address) } : {}),
+      ...(viewOnce ? { viewOnce } : {}),
+      ...(gif ? { gif } : {}),
+      ...(linkPreview ? {} : { linkPreview }),
     };
     return {
       text: media?.caption ?? text,
-      media: media ? await this.take(workspaceId, type, media) : null,
+      media: media ? await this.take(workspaceId, gif ? 'gif' : type, media) : null,
       content: Object.keys(content).length === 0 ? null : content,
     };
   }
@@ -168,7 +173,11 @@ export class ContentPreparation {
     });
   }
 
-  private async take(workspaceId: string, type: MessageType, source: MediaSourceDto): Promise<MessageMedia> {
+  private async take(
+    workspaceId: string,
+    type: MessageType | 'gif',
+    source: MediaSourceDto,
+  ): Promise<MessageMedia> {
     const stored = await this.media.take(workspaceId, sourceOf(source), type);
     checkStored(stored, source);
     return toMessageMedia(stored);
@@ -209,6 +218,17 @@ function checkFields(wanted: SendMessageDto): void {
     });
   if (wanted.mentions !== undefined && !typesWithMentions.has(type))
     errors.push({ path: 'mentions', message: 'are only for a text or a caption' });
+  if (wanted.viewOnce && !typesToViewOnce.has(type))
+    errors.push({ path: 'viewOnce', message: 'is only for an image, a video or a voice message' });
+  if (wanted.viewOnce && wanted.gif)
+    errors.push({
+      path: 'gif',
+      message: 'does not go together with viewOnce: WhatsApp plays a GIF again and again',
+    });
+  if (wanted.gif && type !== 'video')
+    errors.push({ path: 'gif', message: 'is only for a video: use type video, also for the file of a GIF' });
+  if (wanted.linkPreview !== undefined && type !== 'text')
+    errors.push({ path: 'linkPreview', message: 'is only for a text: no other message has a preview' });
   if (errors.length > 0) throw new ContentMismatch(type, errors);
   if (media) checkSource(media);
 }

@@ -14,7 +14,10 @@ import { IncomingMediaService } from './incoming-media.service.js';
 
 /** An action on a message. An empty emoji removes the reaction. */
 export type MessageAction =
-  { kind: 'edit'; text: string } | { kind: 'revoke' } | { kind: 'react'; emoji: string } | { kind: 'read' };
+  | { kind: 'edit'; text: string; linkPreview?: boolean }
+  | { kind: 'revoke' }
+  | { kind: 'react'; emoji: string }
+  | { kind: 'read' };
 
 /** A request of the API to the instance that drives the account. Both programs are Flotilla's: it is typed and not validated. */
 export interface ActOnMessage {
@@ -124,12 +127,13 @@ export class MessageActionsService {
     const stage = stageOf(message);
     if (stage !== 'waiting' && message.chatId === 'status@broadcast')
       throw new ActionNotAllowed('edit', 'A story cannot be edited. Revoke it, and post another one.');
+    const linkPreview = message.content?.linkPreview !== false;
     if (stage === 'sending') throw new MessageAlreadySending(message, afterSend('edited'));
     if (stage === 'ended')
       throw new ActionNotAllowed('edit', `The message is ${message.status}: it will not be sent.`);
     if (message.revokedAt) throw new ActionNotAllowed('edit', 'The message has been revoked.');
     if (message.text === text) return message;
-    if (stage === 'sent') await this.act(message, { kind: 'edit', text });
+    if (stage === 'sent') await this.act(message, { kind: 'edit', text, linkPreview });
     else await this.editWaiting(message, text);
     return this.messages.get(workspaceId, id);
   }

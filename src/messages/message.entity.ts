@@ -64,6 +64,10 @@ export interface MessageContent {
   contact?: MessageContact[];
   poll?: MessagePoll;
   mentions?: string[];
+  viewOnce?: true;
+  gif?: true;
+  /** WhatsApp shows no preview of the link in the text. */
+  linkPreview?: false;
   participant?: Person & Partial<Participant>;
   group?: MessageGroup;
   /** The person to whom a message from the phone went. */

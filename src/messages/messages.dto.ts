@@ -4,6 +4,7 @@ import {
   ArrayMaxSize,
   ArrayMinSize,
   IsArray,
+  IsBoolean,
   IsIn,
   IsInt,
   IsObject,
@@ -123,6 +124,24 @@ export class SendMessageDto {
   @ArrayMaxSize(maxMentions)
   @IsRecipient({ each: true })
   mentions?: string[];
+
+  /** For the types `image`, `video` and `voice`: the recipient can open the media once, on a phone. */
+  @Optional()
+  @IsBoolean()
+  viewOnce?: boolean;
+
+  /**
+   * For the type `video`: it plays again and again without sound, as a GIF does. Flotilla converts an animated GIF or WebP, and
+   * video that is not MP4, to MP4.
+   */
+  @Optional()
+  @IsBoolean()
+  gif?: boolean;
+
+  /** For the type `text`: `false` sends it without a preview of its link. */
+  @Optional()
+  @IsBoolean()
+  linkPreview?: boolean;
 
   @Optional()
   @IsIn(['urgent', 'high', 'normal'])
@@ -256,6 +275,10 @@ export class MessageResponse {
   votes!: MessageVote[];
   /** The mentioned persons: the digits of phone numbers, or chat ids of hidden numbers. */
   mentions!: string[] | null;
+  /** Whether its media can be opened only once. */
+  viewOnce!: boolean;
+  /** Whether it is a video that plays again and again without sound. */
+  gif!: boolean;
   /** The author of an incoming message. In a group, `from` is the group. */
   participant!: Participant | null;
   /** For an incoming message, or one from the phone, in a group. */
@@ -334,6 +357,8 @@ export function toMessageResponse(message: Message): MessageResponse {
     poll: message.content?.poll ?? null,
     votes: message.votes.filter(({ options }) => options.length > 0),
     mentions: message.content?.mentions ?? null,
+    viewOnce: message.content?.viewOnce ?? false,
+    gif: message.content?.gif ?? false,
     // Older rows have no name.
     participant: message.content?.participant ? { name: null, ...message.content.participant } : null,
     group: message.content?.group ?? null,

@@ -54,6 +54,7 @@ export function toRow(message: Incoming): IncomingRow | null {
   if (type === null) return null;
   const { chatId, text, whatsappId, from, fromAlias = null, media = null, quoted, mentions, poll } = message;
   const { source = null, fromMe = false, alias = null, fromName = null, subject = null } = message;
+  const { isViewOnce = false, isGif = false } = message;
   const isInGroup = chatId.endsWith('@g.us');
   const content: MessageContent = {
     ...(fromMe
@@ -67,6 +68,8 @@ export function toRow(message: Incoming): IncomingRow | null {
     ...(type === 'contact' ? { contact: contactsOf(message.vcards ?? []) } : {}),
     ...(type === 'poll' && poll ? { poll } : {}),
     ...(mentions?.length ? { mentions: mentions.map(addressOf) } : {}),
+    ...(isViewOnce ? { viewOnce: true } : {}),
+    ...(isGif ? { gif: true } : {}),
     ...(quoted ? { quotedWhatsappId: quoted } : {}),
   };
   // Only a text message may have an empty text. For other types, an empty text means no text.

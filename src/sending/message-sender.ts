@@ -399,7 +399,10 @@ function toOutgoingContent(
   { id, type, text, content }: Pick<Claim, 'id' | 'type' | 'text' | 'content'>,
   file: OutgoingFile | null,
 ): OutgoingContent {
-  if (isMediaType(type) && file) return { type, caption: text, file };
+  if (isMediaType(type) && file) {
+    const { viewOnce = false, gif = false } = content ?? {};
+    return { type, caption: text, file, viewOnce, gif };
+  }
   if (type === 'location' && content?.location) {
     const { latitude, longitude, name, address } = content.location;
     const description = [name, address].filter((line) => line !== null).join('\n');
@@ -411,5 +414,5 @@ function toOutgoingContent(
       cards: content.contact.map(wholeContact).map(({ name, vcard }) => ({ name, vcard })),
     };
   if (type === 'poll' && content?.poll) return { type, ...content.poll, secret: pollSecretOf(id) };
-  return { type: 'text', text: text ?? '' };
+  return { type: 'text', text: text ?? '', linkPreview: content?.linkPreview !== false };
 }

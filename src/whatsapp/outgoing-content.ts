@@ -9,8 +9,15 @@ export interface OutgoingFile {
 
 /** The content of a message, with the names of the public API. */
 export type OutgoingContent =
-  | { type: 'text'; text: string }
-  | { type: OutgoingMediaType; caption: string | null; file: OutgoingFile }
+  | { type: 'text'; text: string; linkPreview?: boolean }
+  | {
+      type: OutgoingMediaType;
+      caption: string | null;
+      file: OutgoingFile;
+      viewOnce?: boolean;
+      /** A video that plays again and again, without sound. */
+      gif?: boolean;
+    }
   | { type: 'location'; latitude: number; longitude: number; description: string | null }
   | { type: 'contact'; cards: { name: string; vcard: string }[] }
   | {

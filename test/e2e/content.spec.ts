@@ -5,8 +5,10 @@ import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { files, sha256 } from '../sandbox/media-files.js';
+import { heicFiles } from '../support/heic-files.js';
 import { eventually } from '../support/eventually.js';
 import { type Answer, Flotilla, type Workspace } from '../support/flotilla.js';
 
@@ -205,6 +207,130 @@ describe('media', () => {
     expect([bytes.subarray(0, 4).toString(), bytes.includes('OpusHead')]).toEqual(['OggS', true]);
   });
 
+  /** Sends files: the first one within its message, the second one from a URL, the third one as an upload. */
+  async function eachWay(
+    files: Buffer[],
+    send: (media: object, index: number) => Promise<void>,
+  ): Promise<void> {
+    await send({ data: base64(files[0]!), filename: 'mine' }, 0);
+    const server = createServer((_request, response) => response.end(files[1]));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    try {
+      await send({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/mine` }, 1);
+    } finally {
+      server.close();
+    }
+    const form = new FormData();
+    form.append('file', new Blob([new Uint8Array(files[2]!)]), 'mine');
+    const answer = await fetch(`${flotilla.stack.urls.api}/api/v1/media`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${workspace.key}` },
+      body: form,
+    });
+    await send({ mediaId: ((await answer.json()) as { mediaId: string }).mediaId }, 2);
+  }
+  const picture = (background = 'red') =>
+    sharp({ create: { width: 64, height: 32, channels: 3, background } });
+  const gif = async () => {
+    const frames = ['red', 'white', 'red'].map((colour) => picture(colour).png().toBuffer());
+    return sharp(await Promise.all(frames), { join: { animated: true } })
+      .gif({ delay: [400, 400, 400] })
+      .toBuffer();
+  };
+  const animatedWebp = async () =>
+    sharp(await gif(), { animated: true })
+      .webp()
+      .toBuffer();
+  const webm = () => {
+    const path = join(flotilla.stack.varDir, 'loop.webm');
+    execFileSync('ffmpeg', [
+      ...['-nostdin', '-loglevel', 'error', '-f', 'lavfi', '-i', 'testsrc2=s=64x32:d=0.5', path],
+    ]);
+    return readFileSync(path);
+  };
+
+  it.each([
+    {
+      what: 'pictures become JPEG',
+      sentAs: { type: 'image' },
+      inputs: [
+        ['image/heic', async () => heicFiles.turned],
+        ['image/avif', () => picture().avif({ effort: 0 }).toBuffer()],
+        ['image/tiff', () => picture().tiff().toBuffer()],
+      ],
+      mimetype: 'image/jpeg',
+      filename: 'mine.jpg',
+    },
+    {
+      what: 'what plays as a GIF becomes MP4',
+      sentAs: { type: 'video', gif: true },
+      inputs: [
+        ['image/gif', gif],
+        ['image/webp', animatedWebp],
+        ['video/webm', async () => webm()],
+      ],
+      mimetype: 'video/mp4',
+      filename: 'mine.mp4',
+    },
+    {
+      what: 'stickers become WebP, and those that move still move',
+      sentAs: { type: 'sticker' },
+      inputs: [
+        ['image/gif', gif],
+        ['image/heic', async () => heicFiles.plain],
+        ['image/png', () => picture().png().toBuffer()],
+      ],
+      mimetype: 'image/webp',
+      filename: 'mine.webp',
+    },
+  ] as const)(
+    '$what, from a message, a URL and an upload',
+    async ({ sentAs, inputs, mimetype, filename }) => {
+      const bytes = await Promise.all(inputs.map(([, make]) => make()));
+      await eachWay(bytes, async (source, index) => {
+        const [from] = inputs[index]!;
+        const message = await sent({ ...sentAs, media: source });
+        const media = { mimetype, filename, converted: { from } };
+        expect(message).toMatchObject({ ...sentAs, media });
+        const got = await bytesAt(message);
+        expect(await arrived(message)).toMatchObject({
+          ...sentAs,
+          media: { mimetype, size: got.length, sha256: sha256(got) },
+        });
+        const [event] = await events('message.sent', message.id, 1);
+        expect(event!.data).toMatchObject({ ...sentAs, media });
+        if (mimetype === 'video/mp4') return;
+        const { pages = 1, format } = await sharp(got).metadata();
+        expect([format, pages > 1]).toEqual([mimetype.slice(6), from === 'image/gif']);
+      });
+    },
+  );
+
+  it('that is an MP4 plays as a GIF, byte for byte', async () => {
+    const message = await sent({ type: 'video', gif: true, media: { data: base64(files.mp4) } });
+    expect(message).toMatchObject({ gif: true, viewOnce: false, media: { converted: null } });
+    const media = { sha256: sha256(files.mp4) };
+    expect(await arrived(message)).toMatchObject({ type: 'video', gif: true, media });
+    const theirs = await incoming({
+      type: 'video',
+      gif: true,
+      media: { data: base64(files.mp4), mimetype: 'video/mp4' },
+    });
+    expect(theirs).toMatchObject({ type: 'video', gif: true, viewOnce: false });
+  });
+
+  it.each([
+    ['image', files.png],
+    ['video', files.mp4],
+    ['voice', files.ogg],
+  ])('can be opened only once: %s', async (type, bytes) => {
+    const message = await sent({ type, viewOnce: true, media: { data: base64(bytes) } });
+    expect(message).toMatchObject({ type, viewOnce: true, gif: false });
+    expect(await arrived(message)).toMatchObject({ type, viewOnce: true, media: { sha256: sha256(bytes) } });
+    const [event] = await events('message.sent', message.id, 1);
+    expect(event!.data).toMatchObject({ viewOnce: true, gif: false });
+  });
+
   it('that came in goes out again by its mediaId', async () => {
     const theirs = await incoming({
       type: 'image',
@@ -233,7 +359,7 @@ describe('media', () => {
     const before = await starts();
     // Its beginning is a picture's, and no more of it.
     const media = { data: base64(files.png.subarray(0, 40)), mimetype: 'image/png' };
-    const { body } = await workspace.send({ accountId: account.id, to: phone, type: 'sticker', media });
+    const { body } = await workspace.send({ accountId: account.id, to: phone, type: 'image', media });
     const message = await until(body.id, ({ status }) => status === 'failed', 60_000);
     expect(message.error).toMatchObject({
       code: 'whatsapp.not_sent',
@@ -502,6 +628,20 @@ describe('a reaction that is taken back while the account is away', () => {
   });
 });
 
+describe('a link in a text', () => {
+  it('has a preview, unless the caller wants none', async () => {
+    const url = 'https://example.com/track?id=7';
+    const text = `Your parcel: ${url}`;
+    for (const linkPreview of [undefined, true, null])
+      expect(await arrived(await sent({ text, linkPreview }))).toMatchObject({
+        text,
+        preview: { url, title: 'example.com' },
+      });
+    expect(await arrived(await sent({ text, linkPreview: false }))).not.toHaveProperty('preview');
+    expect(await arrived(await sent({ text: 'no link' }))).not.toHaveProperty('preview');
+  });
+});
+
 describe('a request', () => {
   const data = base64(files.png);
   it.each([
@@ -520,6 +660,17 @@ describe('a request', () => {
       'message.content_mismatch',
       'media.caption',
     ],
+    ...(
+      [
+        ['a document to be opened once', { type: 'document', viewOnce: true, media: { data } }, 'viewOnce'],
+        ['a text to be opened once', { text: 'x', viewOnce: true }, 'viewOnce'],
+        ['a sound file to be opened once', { type: 'audio', viewOnce: true, media: { data } }, 'viewOnce'],
+        ['a GIF to be opened once', { type: 'video', viewOnce: true, gif: true, media: { data } }, 'gif'],
+        ['an image as a GIF', { type: 'image', gif: true, media: { data } }, 'gif'],
+        ['a sticker as a GIF', { type: 'sticker', gif: true, media: { data } }, 'gif'],
+        ['an image without preview', { type: 'image', linkPreview: false, media: { data } }, 'linkPreview'],
+      ] as const
+    ).map(([what, message, path]) => [what, message, 422, 'message.content_mismatch', path] as const),
     [
       'mentions in a poll',
       { type: 'poll', poll: { question: 'q', options: ['a', 'b'] }, mentions: ['+6281234567890'] },

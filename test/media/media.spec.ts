@@ -3,6 +3,7 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -23,20 +24,22 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
 import express from 'express';
+import sharp, { type Sharp } from 'sharp';
 import type { DataSource } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { MediaBlobsService, type StorageFinding } from '../../src/media/media-blobs.service.js';
 import { destroyStalledSockets } from '../../src/platform/http/stalled-sockets.js';
 import { sendMedia } from '../../src/media/media-download.js';
-import { MediaConverter } from '../../src/media/media-converter.js';
+import { type BoundedRun, runBounded } from '../../src/media/bounded-program.js';
+import { ConverterMissing, MediaConverter } from '../../src/media/media-converter.js';
 import { blobKey } from '../../src/media/media-storage.js';
 import { MediaSpool } from '../../src/media/media-spool.js';
 import type { Media } from '../../src/media/media.entity.js';
 import { MediaModule } from '../../src/media/media.module.js';
 import { cleanName } from '../../src/media/media-name.js';
 import { MediaService } from '../../src/media/media.service.js';
-import type { Config } from '../../src/platform/config/config.js';
+import { type Config, projectRoot } from '../../src/platform/config/config.js';
 import { CONFIG } from '../../src/platform/config/config.module.js';
 import type { Problem } from '../../src/platform/errors/problem.js';
 import { eventually } from '../support/eventually.js';
@@ -44,6 +47,8 @@ import { DatabaseModule } from '../../src/platform/database/database.module.js';
 import { createLogger } from '../../src/platform/logging/logger.js';
 import { createContext } from '../../src/platform/start-role.js';
 import { insertAccount, insertWorkspace } from '../support/factories.js';
+import { files } from '../sandbox/media-files.js';
+import { heicFiles } from '../support/heic-files.js';
 import { scratchDatabase } from '../support/scratch-database.js';
 
 const maxBytes = 1_000_000;
@@ -483,7 +488,9 @@ describe('a file that is sent as a voice message', () => {
     const playlist = `#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\nfile://${join(dir, 'a.wav')}\n#EXT-X-ENDLIST\n`;
     const spool = context.get(MediaSpool);
     const file = await spool.receive(Readable.from([Buffer.from(playlist)]), maxBytes);
-    await expect(context.get(MediaConverter).toVoice(file, 'audio/mpeg', maxBytes)).rejects.toMatchObject({
+    await expect(
+      context.get(MediaConverter).convert(workspaceId, file, 'audio/mpeg', 'voice', maxBytes),
+    ).rejects.toMatchObject({
       code: 'media.not_convertible',
     });
     await spool.drop(file);
@@ -505,7 +512,8 @@ describe('a file that is sent as a voice message', () => {
     const converterWith = (ffmpegPath: string | null) =>
       new MediaConverter(spool, { media: { ffmpegPath } } as Config);
     const file = await spool.receive(Readable.from([sources.get('a.wav')!]), maxBytes);
-    const convert = (converter: MediaConverter) => converter.toVoice(file, 'audio/wav', maxBytes);
+    const convert = (converter: MediaConverter) =>
+      converter.convert(uuidv7(), file, 'audio/wav', 'voice', maxBytes);
     for (const missing of [null, join(dir, 'no-such-program')])
       await expect(convert(converterWith(missing))).rejects.toMatchObject({
         status: 503,
@@ -535,6 +543,11 @@ describe('a file that is sent as a voice message', () => {
       );
       await eventually('the ninth is refused', () => codes.length > 0);
       expect(codes).toEqual(['media.too_many_conversions']);
+      // However slow its files are, one workspace leaves a place to the others.
+      const other = await insertWorkspace(database);
+      const data = base64(await sharp(png).webp().toBuffer());
+      expect(await media.take(other, { data }, 'image')).toMatchObject({ convertedFrom: 'image/webp' });
+      expect(codes).toHaveLength(1);
       writeFileSync(go, '');
       await Promise.all(taking);
       expect(codes.slice(1)).toEqual(Array.from({ length: 8 }, () => 'media.not_convertible'));
@@ -542,6 +555,350 @@ describe('a file that is sent as a voice message', () => {
       settings.ffmpegPath = ffmpegPath;
     }
     expect(filesIn('spool')).toEqual([]);
+  });
+});
+
+/** A picture of 64 × 32 pixels: red and, right of that, what is given. */
+function halves(right: string | null): Sharp {
+  const background = right ?? { r: 0, g: 0, b: 0, alpha: 0 };
+  const red = { create: { width: 32, height: 32, channels: 4 as const, background: '#dc1e1e' } };
+  return sharp({ create: { width: 64, height: 32, channels: 4, background } }).composite([
+    { input: red, left: 0, top: 0 },
+  ]);
+}
+
+/** The colours of a picture in its first and its last corner, roughly: a JPEG changes them a little. */
+async function cornersOf(bytes: Buffer): Promise<string[]> {
+  const { data, info } = await sharp(bytes).raw().toBuffer({ resolveWithObject: true });
+  const name = (from: number) => {
+    const [r = 0, g = 0, b = 0, alpha = 255] = data.subarray(from, from + info.channels);
+    if (alpha < 50) return 'transparent';
+    return [r > 150 ? 'r' : '', g > 150 ? 'g' : '', b > 150 ? 'b' : ''].join('');
+  };
+  return [name(0), name(data.length - info.channels)];
+}
+
+const blue = '#1e1edc';
+/** ffmpeg with the same picture that moves: 12 frames of 0.1 seconds, transparent on the right. */
+function moving(path: string, ...output: string[]): Buffer {
+  const filters = `testsrc2=s=75x41:r=10:d=1.2,format=rgba,pad=101:41:0:0:color=#00000000`;
+  execFileSync('ffmpeg', [
+    ...['-nostdin', '-loglevel', 'error', '-y', '-f', 'lavfi', '-i', filters],
+    ...[...output, path],
+  ]);
+  return readFileSync(path);
+}
+
+const transparentGif = ['-vf', 'split[a][b];[a]palettegen=reserve_transparent=1[p];[b][p]paletteuse'];
+
+interface Stream {
+  codec_name: string;
+  pix_fmt: string;
+  width: number;
+  height: number;
+  duration: string;
+}
+function streamsOf(bytes: Buffer): Stream[] {
+  const path = join(dir, 'probed');
+  writeFileSync(path, bytes);
+  const shown = execFileSync('ffprobe', ['-v', 'error', '-show_streams', '-of', 'json', path]);
+  return (JSON.parse(String(shown)) as { streams: Stream[] }).streams;
+}
+
+const takeAs = (type: string, bytes: Buffer, filename = 'mine.bin') =>
+  media.take(workspaceId, { data: base64(bytes), filename }, type);
+
+describe('a picture that phones cannot show', () => {
+  const sources: [
+    name: string,
+    from: string,
+    make: () => Promise<Buffer>,
+    size: number[],
+    corners: string[],
+  ][] = [
+    ['HEIC', 'image/heic', async () => heicFiles.plain, [64, 32], ['r', 'b']],
+    ['HEIC that is turned', 'image/heic', async () => heicFiles.turned, [32, 64], ['r', 'b']],
+    ['transparent HEIC', 'image/heic', async () => heicFiles.transparent, [64, 32], ['r', 'rgb']],
+    ['AVIF', 'image/avif', () => halves(blue).avif({ effort: 0 }).toBuffer(), [64, 32], ['r', 'b']],
+    [
+      'transparent AVIF',
+      'image/avif',
+      () => halves(null).avif({ effort: 0 }).toBuffer(),
+      [64, 32],
+      ['r', 'rgb'],
+    ],
+    ['AVIF under the general name', 'image/heif', generalAvif, [64, 32], ['r', 'b']],
+    ['TIFF', 'image/tiff', () => halves(blue).tiff().toBuffer(), [64, 32], ['r', 'b']],
+    [
+      'TIFF that is turned',
+      'image/tiff',
+      async () =>
+        sharp(await halves(blue).png().toBuffer())
+          .rotate(-90)
+          .withMetadata({ orientation: 6 })
+          .tiff()
+          .toBuffer(),
+      [64, 32],
+      ['r', 'b'],
+    ],
+    ['transparent WebP', 'image/webp', () => halves(null).webp().toBuffer(), [64, 32], ['r', 'rgb']],
+    ['GIF', 'image/gif', () => halves(null).gif().toBuffer(), [64, 32], ['r', 'rgb']],
+    ['BMP', 'image/bmp', () => byFfmpeg('x.bmp'), [64, 32], ['r', 'b']],
+    ['JPEG 2000', 'image/jp2', () => byFfmpeg('x.jp2'), [64, 32], ['r', 'b']],
+  ];
+  /** Some programs name only the container. */
+  async function generalAvif(): Promise<Buffer> {
+    const avif = await halves(blue).avif({ effort: 0 }).toBuffer();
+    avif.write('mif1', 8, 'latin1');
+    return avif;
+  }
+  async function byFfmpeg(name: string): Promise<Buffer> {
+    await halves(blue).png().toFile(join(dir, 'halves.png'));
+    const path = join(dir, name);
+    execFileSync('ffmpeg', ['-loglevel', 'error', '-y', '-i', join(dir, 'halves.png'), path]);
+    return readFileSync(path);
+  }
+
+  it.each(sources)('becomes a JPEG: %s', async (_name, from, make, [width, height], corners) => {
+    const bytes = await make();
+    const row = await takeAs('image', bytes, 'Holiday 7.heic');
+    expect(row).toMatchObject({ convertedFrom: from, mimetype: 'image/jpeg', filename: 'Holiday 7.jpg' });
+    const converted = await buffer(await media.open(row.id));
+    const { orientation = 1, ...found } = await sharp(converted).metadata();
+    expect({ ...found, orientation }).toMatchObject({ format: 'jpeg', width, height, orientation: 1 });
+    expect(await cornersOf(converted)).toEqual(corners);
+    // As a document it stays as it is.
+    const stored = await takeAs('document', bytes);
+    expect(stored).toMatchObject({ convertedFrom: null, mimetype: from, size: bytes.length });
+    expect((await media.take(workspaceId, { mediaId: stored.id }, 'image')).sha256).toBe(row.sha256);
+    expect(filesIn('spool')).toEqual([]);
+  });
+
+  it('keeps its colours, and tells no place', async () => {
+    const { id } = await takeAs('image', heicFiles.wide);
+    const { data } = await sharp(await buffer(await media.open(id)))
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    // As sRGB. The file has them in Display P3, where the same red has other numbers.
+    [200, 50, 50].forEach((value, channel) => expect(Math.abs(data[channel]! - value)).toBeLessThan(4));
+    const exif = { IFD0: { ImageDescription: 'secret-place' } };
+    const tiff = await halves(blue).withExif(exif).webp().toBuffer();
+    expect(tiff.includes('secret-place')).toBe(true);
+    const converted = await buffer(await media.open((await takeAs('image', tiff)).id));
+    expect(converted.includes('secret-place')).toBe(false);
+  });
+
+  it('stays as it is if it is a JPEG or PNG', async () => {
+    for (const format of ['jpeg', 'png'] as const) {
+      const bytes = await halves(blue)[format]().toBuffer();
+      expect(await takeAs('image', bytes)).toMatchObject({
+        convertedFrom: null,
+        mimetype: `image/${format}`,
+        size: bytes.length,
+      });
+    }
+  });
+
+  it('is refused if it is damaged or too large, or if its form is not safe, and leaves nothing', async () => {
+    const avif = await halves(blue).avif({ effort: 0 }).toBuffer();
+    const [heicEnd, avifEnd] = [heicFiles.plain, avif].map((bytes) => bytes.subarray(0, bytes.length / 2));
+    // One colour compresses well: these have 60 million pixels each.
+    const wide = { create: { width: 10_000, height: 6_000, channels: 3 as const, background: 'red' } };
+    const bomb = await sharp(wide).webp({ effort: 0 }).toBuffer();
+    const heicBomb = Buffer.from(heicFiles.plain);
+    for (let at = heicBomb.indexOf('ispe'); at !== -1; at = heicBomb.indexOf('ispe', at + 1))
+      [0xffff, 0xffff].forEach((side, index) => heicBomb.writeUInt32BE(side, at + 8 + 4 * index));
+    for (const bytes of [heicEnd!, avifEnd!, bomb, heicBomb])
+      await expect(takeAs('image', bytes)).rejects.toMatchObject({
+        status: 422,
+        code: 'media.not_convertible',
+      });
+    const svg =
+      '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>';
+    await expect(takeAs('image', Buffer.from(svg))).rejects.toMatchObject({
+      code: 'media.type_mismatch',
+      message: expect.stringContaining('Send it as document'),
+    });
+    // Only the decoder of its type runs, whatever the bytes are.
+    const spool = context.get(MediaSpool);
+    const file = await spool.receive(Readable.from([Buffer.from(svg)]), maxBytes);
+    for (const type of ['image/tiff', 'image/heic', 'image/bmp'])
+      await expect(
+        context.get(MediaConverter).convert(workspaceId, file, type, 'image', maxBytes),
+      ).rejects.toMatchObject({
+        code: 'media.not_convertible',
+      });
+    await spool.drop(file);
+    expect([...filesIn('spool'), ...filesIn('files')]).toEqual([]);
+  });
+});
+
+describe('a program that converts', () => {
+  const run = (given: Partial<BoundedRun>) =>
+    runBounded({
+      program: process.execPath,
+      arguments: [],
+      memory: 'data',
+      maxFileBytes: 1_000,
+      timeoutMs: 20_000,
+      ...given,
+    });
+
+  it('has bounded memory, files and time, and not the environment of Flotilla', async () => {
+    const path = join(dir, 'written');
+    const script = (text: string) => ({ arguments: ['-e', text] });
+    await run(script(`require('fs').writeFileSync('${path}', JSON.stringify(process.env))`));
+    expect(Object.keys(JSON.parse(readFileSync(path, 'utf8')) as object)).toEqual(['PATH']);
+    const megabytes = (count: number) => script(`Buffer.alloc(${count} * 2 ** 20, 1)`);
+    await run(megabytes(300));
+    await expect(run(megabytes(1_200))).rejects.toThrow('allocation failed');
+    await expect(run(script(`require('fs').writeFileSync('${path}', 'x'.repeat(2_000))`))).rejects.toThrow();
+    await expect(run({ ...script('for (;;);'), timeoutMs: 300 })).rejects.toMatchObject({
+      code: 'ETIMEDOUT',
+    });
+    await expect(run({ program: join(dir, 'missing') })).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('says that it is missing if sharp has no build for this machine', async () => {
+    const program = join(dir, 'picture.main.mjs');
+    copyFileSync(join(projectRoot, 'dist/src/media/picture.main.js'), program);
+    const alone = run({ arguments: [program, 'image', 'image/webp', 'a', 'b'] });
+    await expect(alone).rejects.toMatchObject({ code: 'ENOENT' });
+    expect(new ConverterMissing('sharp', 'image').message).toBe(
+      'Flotilla cannot convert this file to a JPEG, because sharp is not installed on the server. Send a JPEG or PNG, or send the file as a document. Or let the operator install Flotilla on a machine that has a build of sharp.',
+    );
+  });
+
+  it('that is missing refuses before the message is accepted, and only what needs it', async () => {
+    const { media: settings } = context.get<Config>(CONFIG);
+    const { ffmpegPath } = settings;
+    settings.ffmpegPath = null;
+    try {
+      const gif = moving(join(dir, 'm.gif'));
+      for (const [type, bytes] of [
+        ['gif', gif],
+        ['sticker', gif],
+        ['voice', files.mp3],
+      ] as const)
+        await expect(takeAs(type, bytes)).rejects.toMatchObject({
+          status: 503,
+          code: 'media.converter_missing',
+        });
+      expect(await takeAs('image', gif)).toMatchObject({ convertedFrom: 'image/gif' });
+      expect(await takeAs('gif', files.mp4)).toMatchObject({ convertedFrom: null });
+    } finally {
+      settings.ffmpegPath = ffmpegPath;
+    }
+  });
+});
+
+describe('a video that plays as a GIF', () => {
+  const gif = () => moving(join(dir, 'a.gif'), ...transparentGif);
+  it.each([
+    ['GIF', 'image/gif', async () => gif()],
+    ['animated PNG', 'image/apng', async () => moving(join(dir, 'a.apng'), '-f', 'apng')],
+    [
+      'animated WebP',
+      'image/webp',
+      async () => sharp(gif(), { animated: true }).webp({ effort: 0 }).toBuffer(),
+    ],
+    ['WebM', 'video/webm', async () => moving(join(dir, 'a.webm'))],
+    ['QuickTime', 'video/quicktime', async () => moving(join(dir, 'a.mov'), '-c:v', 'mpeg4')],
+  ])('becomes an MP4 that every phone plays: %s', async (_name, from, make) => {
+    const bytes = await make();
+    const row = await takeAs('gif', bytes, 'cat.x');
+    expect(row).toMatchObject({ convertedFrom: from, mimetype: 'video/mp4', filename: 'cat.mp4' });
+    const mp4 = await buffer(await media.open(row.id));
+    expect(streamsOf(mp4)).toEqual([
+      expect.objectContaining({ codec_name: 'h264', pix_fmt: 'yuv420p', width: 100, height: 40 }),
+    ]);
+    expect(Math.abs(Number(streamsOf(mp4)[0]!.duration) - 1.2)).toBeLessThan(0.15);
+    // A phone plays it while it loads: what it needs to know is at the beginning.
+    expect(mp4.indexOf('moov')).toBeLessThan(mp4.indexOf('mdat'));
+    expect((await takeAs('gif', bytes, 'cat.x')).id).toBe(row.id);
+    if (from !== 'image/gif') return;
+    execFileSync('ffmpeg', [
+      '-loglevel',
+      'error',
+      '-y',
+      '-i',
+      join(dir, 'probed'),
+      '-frames:v',
+      '1',
+      join(dir, 'first.png'),
+    ]);
+    expect((await cornersOf(readFileSync(join(dir, 'first.png'))))[1]).toBe('rgb');
+  });
+
+  it('stays as it is if it is an MP4, and is refused if it is no film', async () => {
+    const mp4 = moving(join(dir, 'a.mp4'), '-pix_fmt', 'yuv420p', '-vf', 'pad=102:42');
+    expect(await takeAs('gif', mp4)).toMatchObject({ convertedFrom: null, size: mp4.length });
+    await expect(takeAs('gif', png)).rejects.toMatchObject({ code: 'media.type_mismatch' });
+    await expect(takeAs('gif', gif().subarray(0, 40))).rejects.toMatchObject({
+      code: 'media.not_convertible',
+    });
+    // Without gif: true, a GIF is no video: the error tells how to send it.
+    await expect(takeAs('video', gif())).rejects.toMatchObject({
+      code: 'media.type_mismatch',
+      message: 'image/gif cannot be sent as video. Send it as image or document, or add gif: true.',
+    });
+  });
+});
+
+describe('a sticker', () => {
+  it.each([
+    ['PNG', 'image/png', () => halves(null).png().toBuffer(), 'transparent'],
+    ['JPEG', 'image/jpeg', () => halves(blue).jpeg().toBuffer(), 'b'],
+    ['HEIC', 'image/heic', async () => heicFiles.plain, 'b'],
+    ['AVIF', 'image/avif', () => halves(null).avif({ effort: 0 }).toBuffer(), 'transparent'],
+  ])('of a picture becomes WebP: %s', async (_name, from, make, right) => {
+    const row = await takeAs('sticker', await make(), 'hello.x');
+    expect(row).toMatchObject({ convertedFrom: from, mimetype: 'image/webp', filename: 'hello.webp' });
+    const webp = await buffer(await media.open(row.id));
+    const { pages = 1, ...found } = await sharp(webp).metadata();
+    expect({ ...found, pages }).toMatchObject({ format: 'webp', width: 512, height: 512, pages: 1 });
+    expect(webp.length).toBeLessThan(100_000);
+    // The picture is in the middle, and all around it is transparent.
+    expect(await cornersOf(webp)).toEqual(['transparent', 'transparent']);
+    const middle = await sharp(webp).extract({ left: 0, top: 200, width: 512, height: 100 }).toBuffer();
+    expect(await cornersOf(middle)).toEqual(['r', right]);
+  });
+
+  it.each([
+    ['GIF', 'image/gif', () => moving(join(dir, 's.gif'), ...transparentGif), 'transparent'],
+    ['animated PNG', 'image/apng', () => moving(join(dir, 's.apng'), '-f', 'apng'), 'transparent'],
+    ['MP4', 'video/mp4', () => moving(join(dir, 's.mp4'), '-vf', 'pad=102:42', '-pix_fmt', 'yuv420p'), ''],
+  ])('that moves keeps its motion: %s', async (_name, from, make, right) => {
+    const row = await takeAs('sticker', make(), 'dance.x');
+    expect(row).toMatchObject({ convertedFrom: from, mimetype: 'image/webp', filename: 'dance.webp' });
+    const webp = await buffer(await media.open(row.id));
+    const { pages = 1, delay = [], loop, ...found } = await sharp(webp).metadata();
+    expect({ ...found, loop }).toMatchObject({ format: 'webp', width: 512, height: 512, loop: 0 });
+    expect(pages).toBeGreaterThan(8);
+    expect(Math.abs(delay.reduce((sum, ms) => sum + ms, 0) - 1_200)).toBeLessThan(150);
+    expect(webp.length).toBeLessThan(500_000);
+    const middle = await sharp(webp).extract({ left: 0, top: 226, width: 508, height: 60 }).toBuffer();
+    expect((await cornersOf(middle))[1]).toBe(right);
+  });
+
+  it('that moves has less quality and fewer frames before it is too large, and lasts ten seconds', async () => {
+    const noise = 'nullsrc=s=40x40:r=20:d=12,geq=random(1)*255:128:128';
+    const path = join(dir, 'noise.gif');
+    execFileSync('ffmpeg', ['-loglevel', 'error', '-y', '-f', 'lavfi', '-i', noise, path]);
+    const row = await takeAs('sticker', readFileSync(path));
+    expect(row.size).toBeLessThan(500_000);
+    const { pages = 1, delay = [] } = await sharp(await buffer(await media.open(row.id))).metadata();
+    expect(pages).toBeGreaterThan(40);
+    expect(Math.abs(delay.reduce((sum, ms) => sum + ms, 0) - 10_000)).toBeLessThan(300);
+  }, 60_000);
+
+  it('that is a WebP stays as it is', async () => {
+    const webp = await halves(blue).webp().toBuffer();
+    expect(await takeAs('sticker', webp)).toMatchObject({ convertedFrom: null, size: webp.length });
+    const animated = await sharp(moving(join(dir, 't.gif')), { animated: true })
+      .webp({ effort: 0 })
+      .toBuffer();
+    expect(await takeAs('sticker', animated)).toMatchObject({ convertedFrom: null, size: animated.length });
   });
 });
 

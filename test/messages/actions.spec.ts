@@ -414,7 +414,7 @@ describe('a message that was sent', () => {
     await actions.react(workspaceId, inGroup, '');
     const ours = { chatId: friend, whatsappId, fromMe: true, author: null };
     expect(asked).toEqual([
-      { epoch: 3, target: ours, action: { kind: 'edit', text: 'twice' } },
+      { epoch: 3, target: ours, action: { kind: 'edit', text: 'twice', linkPreview: true } },
       { epoch: 3, target: ours, action: { kind: 'revoke' } },
       {
         epoch: 3,
@@ -452,6 +452,13 @@ describe('a message that was sent', () => {
       await database.query(`update messages set ${change} where id = $1`, [id]);
       await expect(actions.edit(workspaceId, id, 'x')).rejects.toEqual(refusal('message.cannot_edit'));
     }
+  });
+
+  it('has no preview of a link after an edit if it had none before', async () => {
+    const { id } = await sent('once');
+    await database.query(`update messages set content = '{"linkPreview": false}' where id = $1`, [id]);
+    await actions.edit(workspaceId, id, 'https://example.com');
+    expect(asked).toMatchObject([{ action: { kind: 'edit', linkPreview: false } }]);
   });
 
   it('has the same limit for an edited caption as for a new one', async () => {
@@ -588,7 +595,8 @@ describe('the migration', () => {
       },
       { ...base, whatsappId: 'ORDER', type: 'order' },
       { ...base, whatsappId: 'NOTICE', type: 'e2e_notification' },
-      { ...base, whatsappId: 'ONCE', type: 'image' },
+      { ...base, whatsappId: 'ONCE', type: 'image', isViewOnce: true },
+      { ...base, whatsappId: 'GIF', type: 'video', isGif: true },
     ]);
     const rows = await database.query(
       `select m.id, message_json(m) as data from messages m where account_id = $1 order by id`,
@@ -609,7 +617,13 @@ describe('the migration', () => {
       },
       { type: 'contact', contact: [{ name: 'Siti', phone: '6281234567890', organization: null }] },
       { type: 'unsupported', whatsappType: 'order' },
-      { type: 'image', media: { mediaId: null, error: { code: 'media.unavailable' } } },
+      {
+        type: 'image',
+        media: { mediaId: null, error: { code: 'media.unavailable' } },
+        viewOnce: true,
+        gif: false,
+      },
+      { type: 'video', viewOnce: false, gif: true },
     ]);
   });
 });

@@ -9,12 +9,13 @@ import type {
   PageWindow,
 } from '../../src/whatsapp/in-page/page-functions.js';
 import { WhatsAppSession } from '../../src/whatsapp/whatsapp-session.js';
+import { heicFiles } from '../support/heic-files.js';
 import { files, sha256 } from './media-files.js';
 import { chromiumPath, SandboxHarness, until } from './sandbox.harness.js';
 
 /* Every type of message between whatsapp-web.js in a browser and the simulated phones, without Flotilla around it. */
 
-declare const window: PageWindow & { sends: number };
+declare const window: PageWindow & { sends: number; edits?: object[] };
 
 let sandbox: SandboxHarness;
 let session: WhatsAppSession;
@@ -132,9 +133,16 @@ describe('media that is sent', { timeout: 30_000 }, () => {
   it('that the page cannot read is not sent, and the page says why', async () => {
     // Its beginning is a picture's, and no more of it.
     const cut = await file('x.png', files.png.subarray(0, 40), 'image/png');
-    const result = await send({ type: 'sticker', caption: null, file: cut });
-    expect(result).toEqual({ outcome: 'not_sent', detail: expect.stringMatching(/\w+/) });
-    await expect(arrived()).rejects.toThrow('did not arrive');
+    const heic = await file('x.heic', heicFiles.plain, 'image/heic');
+    for (const [type, unread] of [
+      ['sticker', cut],
+      ['image', cut],
+      ['image', heic],
+    ] as const) {
+      const result = await send({ type, caption: null, file: unread });
+      expect(result).toEqual({ outcome: 'not_sent', detail: expect.stringMatching(/\w+/) });
+      await expect(arrived()).rejects.toThrow('did not arrive');
+    }
   });
 
   it('is not sent when its upload fails, and is sent once when it is tried again', async () => {
@@ -188,6 +196,34 @@ describe('media that is sent', { timeout: 30_000 }, () => {
     );
     expect(await session.act(target, { kind: 'react', emoji: '👍' })).toMatchObject({ outcome: 'done' });
     expect(await session.act(target, { kind: 'revoke' })).toMatchObject({ outcome: 'done' });
+  });
+});
+
+describe('a link in an edited text', { timeout: 30_000 }, () => {
+  it('has a preview, unless its message has none', async () => {
+    await send({ type: 'text', text: 'no link yet' });
+    const target = { chatId: `${friend}@c.us`, whatsappId: idOf(count), fromMe: true, author: null };
+    await session['page'].evaluate(() => {
+      const { editMessage } = window.WWebJS;
+      window.edits = [];
+      window.WWebJS.editMessage = (message, text, options) => {
+        window.edits!.push(options);
+        return editMessage(message, text, options);
+      };
+    });
+    for (const [text, linkPreview] of [
+      ['https://example.com/1', undefined],
+      ['https://example.com/2', true],
+      ['https://example.com/3', false],
+    ] as const)
+      expect(await session.act(target, { kind: 'edit', text, linkPreview })).toMatchObject({
+        outcome: 'done',
+      });
+    expect(await session['page'].evaluate(() => window.edits)).toEqual([
+      expect.objectContaining({ matchedText: 'https://example.com/1' }),
+      expect.objectContaining({ matchedText: 'https://example.com/2' }),
+      { mentionedJidList: [] },
+    ]);
   });
 });
 

@@ -106,6 +106,8 @@ export function pageMessageOf(own: Partial<PageMessage> = {}): PageMessage {
     to: '6289@c.us',
     type: 'chat',
     text: 'text',
+    isViewOnce: false,
+    isGif: false,
     timestamp: Math.floor(Date.now() / 1_000),
     media: null,
     location: null,

@@ -2745,6 +2745,15 @@ export interface components {
              *     ]
              */
             mentions?: string[] | null;
+            /** @description For the types `image`, `video` and `voice`: the recipient can open the media once, on a phone. */
+            viewOnce?: boolean | null;
+            /**
+             * @description For the type `video`: it plays again and again without sound, as a GIF does. Flotilla converts an animated GIF or WebP, and
+             *     video that is not MP4, to MP4.
+             */
+            gif?: boolean | null;
+            /** @description For the type `text`: `false` sends it without a preview of its link. */
+            linkPreview?: boolean | null;
             /**
              * @default normal
              * @enum {string|null}
@@ -3042,6 +3051,8 @@ export interface components {
          *       "mentions": [
          *         "mentions"
          *       ],
+         *       "viewOnce": true,
+         *       "gif": true,
          *       "participant": {
          *         "name": "Siti Rahma",
          *         "phone": "6281234567890",
@@ -3115,6 +3126,10 @@ export interface components {
             votes: components["schemas"]["MessageVote"][];
             /** @description The mentioned persons: the digits of phone numbers, or chat ids of hidden numbers. */
             mentions: string[] | null;
+            /** @description Whether its media can be opened only once. */
+            viewOnce: boolean;
+            /** @description Whether it is a video that plays again and again without sound. */
+            gif: boolean;
             /** @description The author of an incoming message. In a group, `from` is the group. */
             participant: components["schemas"]["Participant"] | null;
             /** @description For an incoming message, or one from the phone, in a group. */
@@ -5383,7 +5398,7 @@ export interface components {
          *
          *     `media.too_many_downloads`: This workspace is downloading … media URLs, the limit. Wait until some have ended, upload the files with POST /media instead, or raise MEDIA_DOWNLOADS_PER_WORKSPACE.
          *
-         *     `media.too_many_conversions`: Too many files wait for their conversion. Try again in some seconds, or send voice messages as OGG with Opus.
+         *     `media.too_many_conversions`: Too many files wait for their conversion. Try again in some seconds, or send files that need none: OGG with Opus, JPEG, PNG, WebP stickers and MP4.
          *
          *     `message.too_many_waits`: This workspace has … requests that wait for a message, the limit. The message was not accepted. Try again later or without wait, or follow GET /events. An operator can raise WAITS_PER_WORKSPACE.
          */
@@ -6061,7 +6076,7 @@ export interface components {
          *
          *     `media.storage_unavailable`: The storage of media is unavailable right now. Try again.
          *
-         *     `media.converter_missing`: Flotilla cannot convert this file, because ffmpeg is not installed on the server. Send a voice message as OGG with Opus, or let the operator install ffmpeg (npm start does it) or set FFMPEG_PATH.
+         *     `media.converter_missing`: Flotilla cannot convert this file to a voice message, because ffmpeg is not installed on the server. Send OGG with Opus, or send the file as a document. Or let the operator install ffmpeg (npm start does it) or set FFMPEG_PATH.
          */
         "service.unavailable-media.storage_unavailable-media.converter_missing": {
             headers: {
@@ -7943,6 +7958,8 @@ export interface operations {
                      *           "mentions": [
                      *             "mentions"
                      *           ],
+                     *           "viewOnce": true,
+                     *           "gif": true,
                      *           "participant": {
                      *             "name": "Siti Rahma",
                      *             "phone": "6281234567890",

@@ -500,7 +500,7 @@ export const environmentSchema = z
       ),
     FFMPEG_PATH: optional.meta({
       description:
-        'The program that converts voice messages. Without it, a voice message must be OGG with Opus.',
+        'The program that converts voice messages, GIFs and stickers that move. Without it, a voice message must be OGG with Opus, a GIF must be MP4, and a sticker that moves must be WebP.',
       defaultText: '`ffmpeg` on the `PATH`',
     }),
     MEDIA_S3_BUCKET: optional.describe(

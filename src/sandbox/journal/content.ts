@@ -52,6 +52,8 @@ export interface Content {
   quoted?: Quoted;
   /** An invite to a group, for its recipient only. */
   invite?: GroupInvite;
+  /** The preview of the link in the text. */
+  preview?: { url: string; title: string };
   /** The recipient may look at it once. */
   viewOnce?: true;
   /** A video without sound that plays again and again. */

@@ -257,7 +257,18 @@ async function readEntry(file: FileHandle, offset: number, length: number): Prom
 /** Picks the content out of a larger object, such as a line of the ledger. */
 export function contentOf(content: Content): Content {
   const { media, location, contacts, poll, replyTo, quoted, mentions, event, style, as } = content;
-  const { invite, channelInvite, viewOnce, gif, duration, secret, forwardingScore, undecrypted } = content;
-  const marks = { invite, channelInvite, viewOnce, gif, duration, secret, forwardingScore, undecrypted };
+  const { preview, invite, channelInvite, viewOnce, gif, duration, secret, forwardingScore, undecrypted } =
+    content;
+  const marks = {
+    preview,
+    invite,
+    channelInvite,
+    viewOnce,
+    gif,
+    duration,
+    secret,
+    forwardingScore,
+    undecrypted,
+  };
   return given({ media, location, contacts, poll, replyTo, quoted, mentions, event, style, as, ...marks });
 }

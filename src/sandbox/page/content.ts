@@ -27,6 +27,8 @@ export interface ContentAttributes extends Partial<MediaPointer>, Partial<EventA
   quotedParticipant?: Wid;
   quotedMsg?: { type: string; body: string; caption?: string };
   mentionedJidList?: Wid[];
+  matchedText?: string;
+  title?: string;
   /** Whether a person wrote the caption. Otherwise the caption of a document is the name of its file. */
   isCaptionByUser?: boolean;
   isViewOnce?: boolean;
@@ -58,6 +60,10 @@ export type OutgoingMessage = {
   quotedParticipant?: WidLike;
   quotedMsg?: { type: string; body: string; caption?: string };
   mentionedJidList?: WidLike[];
+  /** With a preview: the link in the text. */
+  preview?: boolean | string;
+  matchedText?: string;
+  title?: string;
   isViewOnce?: boolean;
   isGif?: boolean;
   duration?: number | string;
@@ -128,6 +134,8 @@ export function contentOf(message: OutgoingMessage): SubmittedContent | undefine
     const from = addressOfUser(message.quotedParticipant);
     content.quoted = { type, text: caption ?? body, from };
   }
+  const { matchedText, title = '' } = message;
+  if (matchedText !== undefined) content.preview = { url: matchedText, title };
   if (message.isViewOnce) content.viewOnce = true;
   if (message.isGif) content.gif = true;
   if (message.duration) content.duration = Number(message.duration);
@@ -188,6 +196,8 @@ export function attributesOf(
       inviteGrpName: invite.subject,
       comment: text,
     });
+  if (content.preview)
+    Object.assign(attributes, { matchedText: content.preview.url, title: content.preview.title });
   if (content.viewOnce) attributes.isViewOnce = true;
   if (content.gif) attributes.isGif = true;
   if (content.duration) attributes.duration = content.duration;

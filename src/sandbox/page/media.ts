@@ -165,6 +165,8 @@ export class Media {
     if (asDocument) type = 'document';
     else if (asSticker) type = 'sticker';
     else if (isPtt && type === 'audio') type = 'ptt';
+    // WhatsApp Web draws a picture before it sends it, so it sends no picture that the browser cannot read.
+    if (type === 'image') (await createImageBitmap(blob)).close();
     const object = this.#objectOf(filehash);
     Object.assign(object, { type, blob, size: blob.size });
     const media = new MediaData({

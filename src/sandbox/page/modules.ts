@@ -238,7 +238,7 @@ export function createModules({
       getMsgsByMsgIdsAndChatId: (ids: string[], chat: Wid) => messages.rowsOf(ids, chat),
     },
     WALinkify: { findLink: (text: string | undefined) => findLinks(text)[0], findLinks },
-    WAWebLinkPreviewChatAction: { getLinkPreview: async () => ({}) },
+    WAWebLinkPreviewChatAction: { getLinkPreview: async (link: FoundLink) => ({ data: previewOf(link) }) },
     WAWebMsgActionCapability: {
       canStarMsg: (msg: Msg) => marks.canStar(msg),
       canSenderRevokeMsg: (msg: Msg) => actions.canRevoke(msg),
@@ -311,7 +311,17 @@ export function createModules({
   };
 }
 
-function findLinks(text: string | undefined): { href: string; value: string }[] {
+interface FoundLink {
+  href: string;
+  value: string;
+}
+
+/** What WhatsApp's server tells about a page. The sandbox asks no page: the title is the host. */
+function previewOf({ href, value }: FoundLink): object {
+  return { title: new URL(href).host, description: '', canonicalUrl: href, matchedText: value };
+}
+
+function findLinks(text: string | undefined): FoundLink[] {
   // A quick check first: most messages have no link, and whatsapp-web.js looks at each several times.
   if (!text?.includes('://')) return [];
   return Array.from(text.matchAll(LINK), ([href]) => ({ href, value: href }));

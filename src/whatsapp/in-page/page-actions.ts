@@ -8,7 +8,7 @@ import type { PageChange, PagePerson, PageWindow } from './page-functions.js';
 
 /** A change of a message to make. */
 export type PageAction =
-  | { kind: 'edit'; text: string }
+  | { kind: 'edit'; text: string; linkPreview?: boolean }
   | { kind: 'revoke' }
   /** An empty emoji removes the reaction. */
   | { kind: 'react'; emoji: string }
@@ -72,7 +72,7 @@ export async function actOn(
     if (action.kind === 'edit' && flotilla.textOf(message) !== action.text) {
       if (!capability.canEditText(message) && !capability.canEditCaption(message))
         return { outcome: 'not_allowed' };
-      const preview = await flotilla.previewOf(action.text);
+      const preview = action.linkPreview !== false ? await flotilla.previewOf(action.text) : {};
       await window.WWebJS.editMessage(message, action.text, { ...preview, mentionedJidList: [] });
     } else if (action.kind === 'revoke' && isStory) {
       if (message.type === 'revoked') return { outcome: 'done', at: Date.now() };

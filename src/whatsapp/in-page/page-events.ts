@@ -108,6 +108,8 @@ export function installEvents(gatherMs: number, noticeTypes: readonly string[]):
         const mentioned = serialized(wid);
         return (mentioned.endsWith('@lid') && flotilla.aliasOf(mentioned)) || mentioned;
       }),
+      isViewOnce: model.isViewOnce === true,
+      isGif: type === 'gif' || model.isGif === true,
     };
   };
 

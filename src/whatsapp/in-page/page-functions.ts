@@ -86,6 +86,9 @@ export interface PageMessage {
   quoted: string | null;
   /** Chat ids: the one with the phone number, if the page knows it. */
   mentions: string[];
+  isViewOnce: boolean;
+  /** A video that plays again and again without sound. */
+  isGif: boolean;
 }
 
 /** A person: a chat id and, if the page knows it, the person's other chat id. */
@@ -173,6 +176,8 @@ export interface PageModel {
   filename?: string;
   quotedStanzaID?: string;
   mentionedJidList?: PageWidLike[];
+  isViewOnce?: boolean;
+  isGif?: boolean;
   vcardList?: { vcard: string }[];
   lat?: number;
   lng?: number;

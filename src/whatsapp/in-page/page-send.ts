@@ -52,6 +52,8 @@ export function installSending(): void {
       caption: content.caption ?? undefined,
       isCaptionByUser: content.caption !== null,
       sendAudioAsVoice: content.type === 'voice',
+      sendVideoAsGif: content.gif,
+      isViewOnce: content.viewOnce,
       sendMediaAsDocument: content.type === 'document',
     };
   };
@@ -63,7 +65,10 @@ export function installSending(): void {
   }: PageSend): Promise<[string, Record<string, unknown>]> => {
     switch (content.type) {
       case 'text':
-        return [content.text, { ...(await flotilla.previewOf(content.text)) }];
+        return [
+          content.text,
+          content.linkPreview !== false ? { ...(await flotilla.previewOf(content.text)) } : {},
+        ];
       case 'location': {
         const { latitude, longitude, description } = content;
         return ['', { location: { latitude, longitude, description: description ?? undefined } }];
