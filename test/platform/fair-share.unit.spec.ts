@@ -82,9 +82,11 @@ describe('a fair share', () => {
   it('of a heavy owner, two requests work beside those of another, which begin at once', async () => {
     const work = new Work();
     const { ask, share } = await shareServer(work.do);
-    // Most of them wait for a turn.
-    await Promise.all(Array.from({ length: 20 }, () => share.run('a', () => Promise.resolve())));
-    share.leave('a', 5_000);
+    // The last one takes long while another one waits.
+    for (let number = 0; number < 8; number += 1) void share.wait('a');
+    const next = share.run('a', () => Promise.resolve());
+    for (let number = 0; number < 8; number += 1) share.leave('a', 1_000);
+    await next;
     const first = ask('b', 'b0');
     await eventually('begun', async () => work.begun.length === 1);
     const many = Array.from({ length: 20 }, (_, number) => ask('a', `a${number}`));
@@ -97,6 +99,24 @@ describe('a fair share', () => {
       work.endFirst();
     }
     await Promise.all([first, second, ...many]);
+  });
+
+  it('leaves the event loop to others between requests that end at once', async () => {
+    const share = new FairShare();
+    let done = 0;
+    const all = Promise.all(
+      Array.from({ length: 100 }, () => share.run('a', () => Promise.resolve()).then(() => (done += 1))),
+    );
+    let [rounds, most] = [0, 0];
+    while (done < 100) {
+      const before = done;
+      await new Promise((resolve) => setImmediate(resolve));
+      most = Math.max(most, done - before);
+      rounds += 1;
+    }
+    await all;
+    expect(most).toBeLessThanOrEqual(16);
+    expect(rounds).toBeGreaterThanOrEqual(6);
   });
 
   it('does not take an owner for a heavy one whose few requests take long', async () => {

@@ -1,9 +1,7 @@
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 
 /** How long requests may begin in one round of the event loop, in milliseconds. The work that goes on has the rest of the round. */
-const leastMs = 2;
-/** In a long round they have this share of the time. Otherwise a caller that sends ten thousand requests at once, which take long to read, would leave no time to begin those of others. */
-const share = 0.2;
+const roundMs = 2;
 
 /**
  * Middleware that begins requests in turns of their callers. Thousands of requests may arrive in one round of the event loop, and
@@ -15,8 +13,6 @@ export function beginInTurns(callerOf: (request: Request) => string): RequestHan
   /** What waits, by caller. The first caller is next. */
   const waiting = new Map<string, { response: Response; next: NextFunction }[]>();
   let usedMs = 0;
-  let mostMs = leastMs;
-  let roundAt = performance.now();
   let isScheduled = false;
 
   const begin = (next: NextFunction) => {
@@ -30,12 +26,8 @@ export function beginInTurns(callerOf: (request: Request) => string): RequestHan
 
   const round = () => {
     isScheduled = false;
-    const now = performance.now();
-    // Without requests that wait, the last round was long ago, and says nothing.
-    mostMs = waiting.size > 0 ? Math.max(leastMs, share * (now - roundAt)) : leastMs;
-    roundAt = now;
     usedMs = 0;
-    while (usedMs < mostMs) {
+    while (usedMs < roundMs) {
       const [first] = waiting;
       if (!first) break;
       const [caller, own] = first;
@@ -52,7 +44,7 @@ export function beginInTurns(callerOf: (request: Request) => string): RequestHan
   };
 
   return (request, response, next) => {
-    if (waiting.size === 0 && usedMs < mostMs) {
+    if (waiting.size === 0 && usedMs < roundMs) {
       begin(next);
       return;
     }

@@ -8,8 +8,8 @@ const atOnce = 8;
 /** The same for a heavy owner, while other owners make requests, too. */
 const atOnceHeavy = 2;
 /**
- * An owner is heavy when its requests took more than so many milliseconds in each of two seconds, and more than those of any other. At
- * least half of them must have waited for a turn: the requests of an owner that is slowed down by others take long, too.
+ * An owner is heavy when its requests took more than so many milliseconds in each of two seconds, and more than those of any other, and
+ * when more of them wait than of any other: the requests of an owner that is slowed down by others take long, too.
  */
 const heavyMs = 2_000;
 /** It stays heavy for this long, in milliseconds, and for as long as its requests wait. */
@@ -34,7 +34,7 @@ export class ClientGone extends Problem {
  */
 @Injectable()
 export class FairShare {
-  private readonly owners = new Map<string, { working: number; waiting: (() => void)[] }>();
+  private readonly owners = new Map<string, Owner>();
   private readonly used = new RecentUse();
   /** The last request, and the last one of another owner. */
   private latest = { owner: '', at: -Infinity };
@@ -67,18 +67,12 @@ export class FairShare {
 
   /** Resolves when the owner may work on one request more. @returns null: at once */
   wait(owner: string): Promise<void> | null {
-    const turn = this.takeTurn(owner);
-    this.used.begin(owner, turn !== null);
-    return turn;
-  }
-
-  private takeTurn(owner: string): Promise<void> | null {
     const own = this.owners.get(owner);
     if (!own) {
-      this.owners.set(owner, { working: 1, waiting: [] });
+      this.owners.set(owner, { working: 1, waiting: [], isScheduled: false });
       return null;
     }
-    if (own.working < this.limitOf(owner)) {
+    if (own.waiting.length === 0 && own.working < this.limitOf(owner)) {
       own.working += 1;
       return null;
     }
@@ -87,7 +81,8 @@ export class FairShare {
 
   /** @param tookMs how long the work took */
   leave(owner: string, tookMs: number): void {
-    this.used.add(owner, tookMs);
+    const mayBeHeavy = this.used.add(owner, tookMs);
+    if (mayBeHeavy && this.hasLongestQueue(owner)) this.used.keepHeavy(owner);
     const isWaiting = (this.owners.get(owner)?.waiting.length ?? 0) > 0;
     if (isWaiting && this.limitOf(owner) === atOnceHeavy) {
       this.used.keepHeavy(owner);
@@ -95,16 +90,33 @@ export class FairShare {
     } else this.free(owner);
   }
 
+  private hasLongestQueue(owner: string): boolean {
+    const length = this.owners.get(owner)?.waiting.length ?? 0;
+    if (length === 0) return false;
+    for (const { waiting } of this.owners.values()) if (waiting.length > length) return false;
+    return true;
+  }
+
   private free(owner: string): void {
     const own = this.owners.get(owner);
     if (!own) return;
     own.working -= 1;
+    if (own.waiting.length === 0) {
+      if (own.working === 0) this.owners.delete(owner);
+    } else if (!own.isScheduled) {
+      // Requests that end at once, such as refused ones, would otherwise follow each other by the thousand in one round of the event loop.
+      own.isScheduled = true;
+      setImmediate(() => this.beginNext(owner, own));
+    }
+  }
+
+  private beginNext(owner: string, own: Owner): void {
+    own.isScheduled = false;
     const limit = this.limitOf(owner);
     for (const next of own.waiting.splice(0, Math.max(0, limit - own.working))) {
       own.working += 1;
       next();
     }
-    if (own.working === 0) this.owners.delete(owner);
   }
 
   private see(owner: string): void {
@@ -118,58 +130,39 @@ export class FairShare {
   }
 }
 
-interface Use {
-  /** How long its requests took. */
-  ms: number;
-  begun: number;
-  /** How many of those that have begun had to wait. */
-  waited: number;
+interface Owner {
+  working: number;
+  waiting: (() => void)[];
+  /** Whether the next ones begin in the next round of the event loop. */
+  isScheduled: boolean;
 }
 
-const noUse: Use = { ms: 0, begun: 0, waited: 0 };
-
-/** What owners used in the last one to two seconds. */
+/** The time that requests took in the last one to two seconds, by owner. */
 class RecentUse {
   private since = -Infinity;
-  private present = new Map<string, Use>();
-  private past = new Map<string, Use>();
+  private present = new Map<string, number>();
+  private past = new Map<string, number>();
   private most = { owner: '', ms: 0 };
   /** Until when an owner is heavy. */
   private readonly heavy = new Map<string, number>();
 
-  begin(owner: string, hasWaited: boolean): void {
-    const use = this.useOf(owner);
-    use.begun += 1;
-    if (hasWaited) use.waited += 1;
-  }
-
-  add(owner: string, ms: number): void {
-    const present = this.useOf(owner);
-    present.ms += ms;
-    const past = this.past.get(owner) ?? noUse;
-    const all = present.ms + past.ms;
-    this.rank(owner, all);
-    const hasWaited = 2 * (present.waited + past.waited) >= present.begun + past.begun;
-    // The sum is over two seconds at most.
-    if (owner === this.most.owner && all > 2 * heavyMs && hasWaited) this.keepHeavy(owner);
-  }
-
-  /** What an owner uses in the present second. */
-  private useOf(owner: string): Use {
+  /** @returns whether the owner took as much as a heavy one, and more than any other */
+  add(owner: string, ms: number): boolean {
     const now = performance.now();
     if (now - this.since > activeMs) {
-      this.past = now - this.since > 2 * activeMs ? new Map<string, Use>() : this.present;
-      this.present = new Map<string, Use>();
+      this.past = now - this.since > 2 * activeMs ? new Map<string, number>() : this.present;
+      this.present = new Map<string, number>();
       this.since = now;
       this.most = { owner: '', ms: 0 };
-      for (const [each, { ms }] of this.past) this.rank(each, ms);
+      for (const [each, used] of this.past) this.rank(each, used);
       for (const [each, until] of this.heavy) if (until < now) this.heavy.delete(each);
     }
-    const known = this.present.get(owner);
-    if (known) return known;
-    const use = { ...noUse };
-    this.present.set(owner, use);
-    return use;
+    const used = (this.present.get(owner) ?? 0) + ms;
+    this.present.set(owner, used);
+    const all = used + (this.past.get(owner) ?? 0);
+    this.rank(owner, all);
+    // The sum is over two seconds at most.
+    return owner === this.most.owner && all > 2 * heavyMs;
   }
 
   isHeavy(owner: string): boolean {
