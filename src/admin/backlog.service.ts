@@ -18,8 +18,8 @@ const manyMessages = 50_000;
 const freshMs = 2_000;
 /** How long it is shown at all. */
 const keptMs = 60_000;
-/** Many messages are counted again after this time also if nobody asks, so that the next caller need not wait. */
-const againMs = 45_000;
+/** How often the API counts although nobody asks, so that no caller waits for a count of many messages. */
+const regularMs = 45_000;
 
 interface Counted {
   lanes: Map<QueueName, JobCounts>;
@@ -49,6 +49,12 @@ export class BacklogService implements BeforeApplicationShutdown {
     this.isStopped = true;
     clearTimeout(this.again);
     await this.counting?.catch(() => undefined);
+  }
+
+  /** Counts now, and from now on regularly. */
+  async countRegularly(): Promise<void> {
+    await this.countBehind();
+    if (!this.isStopped) this.again = setTimeout(() => void this.countRegularly(), regularMs).unref();
   }
 
   /**
@@ -90,24 +96,23 @@ export class BacklogService implements BeforeApplicationShutdown {
     const known = this.known;
     const age = performance.now() - (known?.at ?? 0);
     if (!known?.isLarge || age > keptMs) return (await this.count()).lanes;
-    if (age > freshMs) this.countBehind();
+    if (age > freshMs) void this.countBehind();
     return known.lanes;
   }
 
-  private countBehind(): void {
-    // The count is not a part of the request that happens to start it.
-    void asPlatform(() => (this.counting ??= this.count().finally(() => (this.counting = null)))).catch(
-      (error: unknown) => this.logger.warn({ err: error }, 'the backlog cannot be counted'),
-    );
+  private async countBehind(): Promise<void> {
+    try {
+      // The count is not a part of the request that happens to start it.
+      await asPlatform(() => (this.counting ??= this.count().finally(() => (this.counting = null))));
+    } catch (error) {
+      this.logger.warn({ err: error }, 'the backlog cannot be counted');
+    }
   }
 
   private async count(): Promise<Counted> {
     const lanes = await this.readLanes();
     const total = [...lanes.values()].reduce((sum, { waiting, delayed }) => sum + waiting + delayed, 0);
-    const isLarge = total > manyMessages;
-    clearTimeout(this.again);
-    if (isLarge && !this.isStopped) this.again = setTimeout(() => this.countBehind(), againMs).unref();
-    return (this.known = { lanes, at: performance.now(), isLarge });
+    return (this.known = { lanes, at: performance.now(), isLarge: total > manyMessages });
   }
 
   /**

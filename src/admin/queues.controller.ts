@@ -1,4 +1,4 @@
-import { Controller, Get, HttpCode, Param, Post } from '@nestjs/common';
+import { Controller, Get, HttpCode, type OnApplicationBootstrap, Param, Post } from '@nestjs/common';
 import { ApiParam } from '@nestjs/swagger';
 import { Fails } from '../platform/http/documentation.js';
 import { QueueNotFound, toQueueName } from '../queues/queue-policies.js';
@@ -10,11 +10,15 @@ import { BacklogService } from './backlog.service.js';
 /** The queues, for operators. */
 @Allow('admin')
 @Controller('admin/queues')
-export class QueuesController {
+export class QueuesController implements OnApplicationBootstrap {
   constructor(
     private readonly backlog: BacklogService,
     private readonly states: QueueStates,
   ) {}
+
+  onApplicationBootstrap(): void {
+    void this.backlog.countRegularly();
+  }
 
   /**
    * Lists the queues with their backlog, in the order in which workers serve them. If more than 50,000 messages wait, the numbers of the
