@@ -32,7 +32,7 @@ const messageBytes = `1000 + ${largeColumns.map((name) => `coalesce(octet_length
  * How many messages a search for one page looks at, if no index has the messages that it wants. About 10 ms, however many messages
  * the workspace has.
  */
-const maxScannedRows = 5_000;
+const maxScannedRows = 3_000;
 /** The clock of the process that made the id of a message may differ by this from the clock of PostgreSQL, which made `createdAt`. */
 const clockMarginMs = 3_600_000;
 /** The statuses that the column `ended` has too. */

@@ -572,7 +572,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists messages, newest first. A page looks at 5,000 messages at most, so it may have fewer than `limit`, or none, although there are
+         * Lists messages, newest first. A page looks at 3,000 messages at most, so it may have fewer than `limit`, or none, although there are
          *     more: follow `nextCursor` until it is null. Pages of `status` `failed`, `unknown`, `cancelled`, `expired`, `scheduled` and `received`
          *     are always full.
          * @description Needs a key with the role viewer or more, or the admin key.
