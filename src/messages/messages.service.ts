@@ -29,8 +29,8 @@ const largeColumns = ['text', 'media', 'content', 'metadata', 'reactions', 'vote
 const messageBytes = `1000 + ${largeColumns.map((name) => `coalesce(octet_length(m.${name}::text), 0)`).join(' + ')}`;
 
 /**
- * How many messages a search for one page looks at, if no index has the messages that it wants. About 10 ms, however many messages
- * the workspace has.
+ * How many messages a search for one page looks at, if no index has the messages that it wants: so a page does not take longer when the
+ * workspace has more messages (`npm run bench -- lists`).
  */
 const maxScannedRows = 3_000;
 /** The clock of the process that made the id of a message may differ by this from the clock of PostgreSQL, which made `createdAt`. */

@@ -26,8 +26,8 @@ class DtoPipe extends ValidationPipe {
 }
 
 /**
- * Remembers the rules of each class. class-validator searches the rules of all classes for them at each validation, which took a
- * twentieth of the time of a request. The decorators have run before the first validation.
+ * Remembers the rules of each class. class-validator searches the rules of all classes for them at each validation. The decorators
+ * have run before the first validation.
  */
 function rememberRules(): void {
   const storage = classValidator.getMetadataStorage();
