@@ -1,6 +1,14 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource, InjectRepository } from '@nestjs/typeorm';
-import { DataSource, type FindOptionsWhere, In, LessThan, MoreThanOrEqual, Repository } from 'typeorm';
+import {
+  DataSource,
+  type FindOptionsWhere,
+  In,
+  LessThan,
+  type ObjectLiteral,
+  Repository,
+  type SelectQueryBuilder,
+} from 'typeorm';
 import { firstIdAt } from '../platform/database/ids.js';
 import { Problem } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
@@ -105,23 +113,18 @@ export class MessagesService {
     const indexed = { ...given({ workspaceId, accountId }), ...toOther };
     const newest = given({ id: cursor === undefined ? undefined : LessThan(cursor) });
     const first = since === undefined ? null : firstIdAt(Date.parse(since) - clockMarginMs);
-    const end = isOwn || needsScan(query) ? await this.scanEnd({ ...indexed, ...newest }) : null;
+    const isScan = isOwn || needsScan(query);
+    const end = isScan ? await this.scanEnd({ ...indexed, ...newest }) : null;
     const oldest = end !== null && first !== null && end <= first ? null : end;
+    const candidates = this.messages.createQueryBuilder('m').where({ ...indexed, ...newest });
     // First the sizes: 200 messages may have more than 50 MB.
-    const search = this.messages
-      .createQueryBuilder('m')
+    const search = (isScan ? this.inside(candidates) : candidates)
       .select('m.id', 'id')
       .addSelect(messageBytes, 'bytes')
-      .where({
-        ...indexed,
-        ...newest,
-        ...given({
-          status,
-          recipient: forms && In(forms),
-          campaignId,
-          createdAt: since === undefined ? undefined : MoreThanOrEqual(new Date(since)),
-        }),
-      })
+      .andWhere(status === undefined ? 'true' : 'm.status = :status', { status })
+      .andWhere(forms === undefined ? 'true' : 'm.recipient = any(:forms)', { forms })
+      .andWhere(campaignId === undefined ? 'true' : 'm.campaign_id = :campaignId', { campaignId })
+      .andWhere(since === undefined ? 'true' : 'm.created_at >= :since', { since })
       .andWhere(direction === undefined ? 'true' : 'm.direction = :direction', { direction })
       .orderBy('m.id', 'DESC')
       .limit(query.limit + 1);
@@ -146,6 +149,18 @@ export class MessagesService {
       [workspaceId, numbers],
     );
     return found!.exists;
+  }
+
+  /**
+   * A search inside the newest {@link maxScannedRows} of these messages. The limit fences them: otherwise PostgreSQL, which expects many
+   * messages of a status, may look for them among those of all accounts.
+   */
+  private inside(candidates: SelectQueryBuilder<Message>): SelectQueryBuilder<ObjectLiteral> {
+    const newest = candidates.select('m.*').orderBy('m.id', 'DESC').limit(maxScannedRows);
+    return this.database
+      .createQueryBuilder()
+      .from(`(${newest.getQuery()})`, 'm')
+      .setParameters(newest.getParameters());
   }
 
   /** The last message that a search for one page may look at. Null if fewer than {@link maxScannedRows} are left. */
