@@ -33,6 +33,7 @@ import { RecipientIds } from './recipient-ids.service.js';
     RecipientIds,
     IncomingMediaService,
     MessageActionsService,
+    ContentPreparation,
   ],
 })
 export class MessagesModule {}

@@ -40,9 +40,6 @@ export type LaneQueueName = Extract<QueueName, `whatsapp-${string}`>;
 
 export const queueNames = Object.keys(queuePolicies) as QueueName[];
 
-/** Queues that stay empty until there are campaigns. A worker accepts their names and does nothing for them. */
-export const unfilledQueues: ReadonlySet<QueueName> = new Set<QueueName>(['campaign-stats']);
-
 export class QueueNotFound extends Problem {
   constructor(name: string) {
     super(404, 'queue.not_found', `There is no queue "${name}". The queues are ${queueNames.join(', ')}.`);

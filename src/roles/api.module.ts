@@ -19,6 +19,8 @@ import { MetricsService } from '../admin/metrics.service.js';
 import { QueueBoard } from '../admin/queue-board.js';
 import { QueuesController } from '../admin/queues.controller.js';
 import { ServersController } from '../instances/servers.controller.js';
+import { CampaignsController } from '../campaigns/campaigns.controller.js';
+import { CampaignsModule } from '../campaigns/campaigns.module.js';
 import { ChatsController } from '../chats/chats.controller.js';
 import { ChatsModule } from '../chats/chats.module.js';
 import { GroupsController } from '../chats/groups.controller.js';
@@ -54,6 +56,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     SendingModule,
     WebhooksModule,
     MediaModule,
+    CampaignsModule,
     ChatsModule,
   ],
   controllers: [
@@ -64,6 +67,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     OwnApiKeysController,
     AccountsController,
     MessagesController,
+    CampaignsController,
     MediaController,
     ChatsController,
     GroupsController,

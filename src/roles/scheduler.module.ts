@@ -5,6 +5,8 @@ import { ConnectionLogsTask } from '../accounts/connection-logs.task.js';
 import { WebVersionsTask } from '../accounts/web-versions.task.js';
 import { FleetTask } from '../accounts/fleet.task.js';
 import { PacingTask } from '../sending/pacing.task.js';
+import { CampaignsModule } from '../campaigns/campaigns.module.js';
+import { CampaignStatsTask, DealingTask } from '../campaigns/campaigns.task.js';
 import { EventsModule } from '../events/events.module.js';
 import { InstancesModule } from '../instances/instances.module.js';
 import { MediaModule } from '../media/media.module.js';
@@ -28,6 +30,8 @@ import { WebhookFanOutTask, WebhookSequencesTask, WebhookPruningTask } from '../
 const tasks = [
   LanesTask,
   DueTask,
+  DealingTask,
+  CampaignStatsTask,
   OutcomesTask,
   IncomingMediaTask,
   FleetTask,
@@ -52,6 +56,7 @@ const tasks = [
     DatabaseModule,
     InstancesModule,
     MessagesModule,
+    CampaignsModule,
     SendingModule,
     ReceivingModule,
     AccountsModule,

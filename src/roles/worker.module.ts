@@ -1,4 +1,6 @@
 import { Module } from '@nestjs/common';
+import { CampaignStatsProcessor } from '../campaigns/campaign-stats.processor.js';
+import { CampaignsModule } from '../campaigns/campaigns.module.js';
 import { OutcomesProcessor } from '../receiving/outcomes.processor.js';
 import { ReceivingModule } from '../receiving/receiving.module.js';
 import { SendingModule } from '../sending/sending.module.js';
@@ -12,15 +14,16 @@ import { WebhooksModule } from '../webhooks/webhooks.module.js';
 
 /** The processors of a worker. */
 @Module({
-  imports: [DatabaseModule, SendingModule, ReceivingModule, WebhooksModule],
+  imports: [DatabaseModule, SendingModule, ReceivingModule, WebhooksModule, CampaignsModule],
   providers: [
     LanesProcessor,
     OutcomesProcessor,
+    CampaignStatsProcessor,
     WebhookRunner,
     DeliverWebhooksProcessor,
     {
       provide: QUEUE_PROCESSORS,
-      inject: [LanesProcessor, OutcomesProcessor, DeliverWebhooksProcessor],
+      inject: [LanesProcessor, OutcomesProcessor, CampaignStatsProcessor, DeliverWebhooksProcessor],
       useFactory: (...processors: unknown[]) => processors,
     },
     JobRunner,

@@ -73,6 +73,8 @@ export const claimColumns = `m.id, coalesce(m.expires_at <= now(), false) as "is
 export const claimHead = `update messages m set ${setClaimed('$4')}
   from accounts a
   where m.id = (select head.id from ${laneHead('$1', '$3')} head) and ${isWaiting} and m.next_attempt_at <= now()
+    -- A campaign may give it to another account at the same moment.
+    and m.account_id = $1
     and ${isDriven('$1', '$2')}
     and not exists (select from messages s where s.account_id = $1 and s.stage = 'sending')
   returning ${claimColumns}`;
@@ -91,6 +93,7 @@ export const finishAndClaim = `with finished as (
     update messages m set ${setClaimed('$8')}
     from head, accounts a
     where m.id = head.id and head.priority = any($7::smallint[]) and ${isWaiting} and ${isDriven('$2', '$9')}
+      and m.account_id = $2
       and not exists (select from messages s where s.account_id = $2 and s.stage = 'sending' and s.id <> $1)
       -- Finish the old message first: the unique index allows an account only one message that is being sent.
       and (select count(*) from finished) >= 0

@@ -22,6 +22,8 @@ const maxScanned = 100;
  * A priority that a paced account may not send yet has no head. While the account may not write to cold contacts, or may not
  * reply, the head is the first message of the other kind. Only one of the two index look-ups runs.
  *
+ * A message of a campaign that does not run is no head.
+ *
  * The query reads only the first {@link maxScanned} messages of a priority. If all of them have expired, it finds no head until
  * `LanesService.promote` has written their expiry. Without this bound, each query would read a whole expired campaign.
  * @param account SQL of the account's id
@@ -29,10 +31,10 @@ const maxScanned = 100;
  */
 export function laneHead(account: string, order: string): string {
   const firstWith = (condition: string) => `(select near.id, near.priority, near.next_attempt_at
-      from (select m.id, m.priority, m.next_attempt_at, m.seq, m.expires_at from messages m
+      from (select m.id, m.priority, m.next_attempt_at, m.seq, m.expires_at, m.campaign_id from messages m
         where m.account_id = ${account} and m.stage = 'queued' and m.priority = wanted.priority and ${condition}
         order by m.seq limit ${maxScanned}) near
-      where near.expires_at is null or near.expires_at > now()
+      where (near.expires_at is null or near.expires_at > now()) and (near.campaign_id is null or campaign_runs(near.campaign_id))
       order by near.seq limit 1)`;
   return `(select first.id, first.priority, first.next_attempt_at
     from unnest(${order}::smallint[]) with ordinality as wanted (priority, place)

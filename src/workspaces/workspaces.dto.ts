@@ -17,7 +17,7 @@ import type { Limits, Usage } from './limits.service.js';
 import { PacingDto } from './pacing-settings.dto.js';
 import { unknownPolicies, type UnknownPolicy, type Workspace } from './workspace.entity.js';
 
-function IsCountry(): PropertyDecorator {
+export function IsCountry(): PropertyDecorator {
   return (target, propertyName) =>
     registerDecorator({
       name: 'isCountry',

@@ -1,0 +1,48 @@
+import { Problem } from '../platform/errors/problem.js';
+import type { CampaignStatus } from './campaign.entity.js';
+
+export class CampaignNotFound extends Problem {
+  constructor(id: string) {
+    super(
+      404,
+      'campaign.not_found',
+      `This workspace has no campaign ${id}. GET /campaigns lists its campaigns.`,
+    );
+  }
+}
+
+export class RecipientNotFound extends Problem {
+  constructor(id: string) {
+    super(404, 'campaign.recipient_not_found', `This campaign has no recipient ${id}.`);
+  }
+}
+
+const cures: Record<CampaignStatus, string> = {
+  draft: 'POST /campaigns/:id/start starts it.',
+  scheduled: 'POST /campaigns/:id/pause stops it before it starts.',
+  running: 'POST /campaigns/:id/pause stops it.',
+  paused: 'POST /campaigns/:id/resume goes on.',
+  completed: 'Make a new campaign.',
+  cancelled: 'Make a new campaign.',
+};
+
+/** The campaign is in a status in which this cannot be done. */
+export class CampaignStatusConflict extends Problem {
+  constructor(action: string, status: CampaignStatus) {
+    super(
+      409,
+      'campaign.status_conflict',
+      `The campaign is ${status}, so it cannot be ${action}. ${cures[status]}`,
+    );
+  }
+}
+
+export class CampaignHasNoRecipients extends Problem {
+  constructor() {
+    super(
+      409,
+      'campaign.no_recipients',
+      'The campaign has no recipients. Upload a list first: POST /campaigns/:id/recipients.',
+    );
+  }
+}

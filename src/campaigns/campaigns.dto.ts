@@ -1,0 +1,285 @@
+import { ApiHideProperty, PickType } from '@nestjs/swagger';
+import { Type } from 'class-transformer';
+import {
+  ArrayMaxSize,
+  ArrayMinSize,
+  ArrayUnique,
+  IsArray,
+  IsIn,
+  IsObject,
+  IsOptional,
+  IsUUID,
+  Length,
+  ValidateNested,
+} from 'class-validator';
+import { messageStatuses } from '../messages/message.entity.js';
+import { MessageError, SendMessageDto } from '../messages/messages.dto.js';
+import { Optional } from '../platform/http/optional.js';
+import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
+import { IsTime } from '../platform/http/time.js';
+import { IsCountry } from '../workspaces/workspaces.dto.js';
+import type { RecipientRow } from './recipients.service.js';
+import { type CampaignDetails, type CampaignStatus, campaignStatuses } from './campaign.entity.js';
+
+const maxAccounts = 100;
+
+/** What each recipient gets. Texts are templates: `{{name}}`, or `{{name|there}}` with a text for recipients without a name. */
+export class CampaignMessageDto extends PickType(SendMessageDto, [
+  'type',
+  'text',
+  'media',
+  'location',
+  'contact',
+  'poll',
+  'viewOnce',
+  'gif',
+  'linkPreview',
+  'metadata',
+] as const) {}
+
+export class CreateCampaignDto {
+  /** @example "Spring sale" */
+  @Length(1, 200)
+  name!: string;
+
+  /** The accounts that send. Each recipient gets the message from one of them. */
+  @IsArray()
+  @ArrayMinSize(1)
+  @ArrayMaxSize(maxAccounts)
+  @ArrayUnique()
+  @IsUUID(undefined, { each: true })
+  accountIds!: string[];
+
+  @IsObject()
+  @ValidateNested()
+  @Type(() => CampaignMessageDto)
+  message!: CampaignMessageDto;
+
+  /** When the campaign starts after `POST /campaigns/:id/start`. Default: at once. */
+  @Optional()
+  @IsTime()
+  startAt?: string;
+
+  /**
+   * The country of numbers without a country code. Default: `defaultCountry` of the workspace.
+   * @example ID
+   */
+  @Optional()
+  @IsCountry()
+  country?: string;
+}
+
+/** Only a draft can get another message or other accounts. */
+export class UpdateCampaignDto {
+  @Optional()
+  @Length(1, 200)
+  name?: string;
+
+  @Optional()
+  @IsArray()
+  @ArrayMinSize(1)
+  @ArrayMaxSize(maxAccounts)
+  @ArrayUnique()
+  @IsUUID(undefined, { each: true })
+  accountIds?: string[];
+
+  @Optional()
+  @IsObject()
+  @ValidateNested()
+  @Type(() => CampaignMessageDto)
+  message?: CampaignMessageDto;
+
+  /** Null: the campaign starts at once. */
+  @IsOptional()
+  @IsTime()
+  startAt?: string | null;
+}
+
+export const resumeKinds = ['pending', 'failed', 'all'] as const;
+
+export class ResumeCampaignDto {
+  /** `pending`: who has not got the message yet. `failed`: who could not get it, again. `all`: both. */
+  @Optional()
+  @IsIn(resumeKinds)
+  which: (typeof resumeKinds)[number] = 'pending';
+}
+
+export class ListCampaignsQuery extends PageQuery {
+  @IsOptional()
+  @IsIn(campaignStatuses)
+  status?: CampaignStatus;
+}
+
+export const recipientStatuses = messageStatuses.filter(
+  (status) => status !== 'received' && status !== 'scheduled',
+);
+
+export class ListRecipientsQuery extends PageQuery {
+  @IsOptional()
+  @IsIn(recipientStatuses)
+  status?: (typeof recipientStatuses)[number];
+}
+
+/** How to read a list. */
+export class LoadQuery extends ScopedQuery {
+  /** The column of the numbers, if its name is not a usual one. */
+  @IsOptional()
+  @Length(1, 200)
+  to?: string;
+
+  /** The sheet of an XLSX file. Default: the first visible one. */
+  @IsOptional()
+  @Length(1, 200)
+  sheet?: string;
+
+  @ApiHideProperty()
+  get options(): { columns?: Record<string, string>; sheet?: string } {
+    return { ...(this.to ? { columns: { to: this.to } } : {}), ...(this.sheet ? { sheet: this.sheet } : {}) };
+  }
+}
+
+/** How many recipients have each status. Their sum is `total`. */
+export class CampaignCounts {
+  total!: number;
+  /** Waiting for their turn. */
+  queued!: number;
+  sending!: number;
+  sent!: number;
+  delivered!: number;
+  read!: number;
+  failed!: number;
+  /** Nobody can tell whether the message was sent. */
+  unknown!: number;
+  cancelled!: number;
+}
+
+export class CampaignResponse {
+  id!: string;
+  workspaceId!: string;
+  name!: string;
+  status!: CampaignStatus;
+  /** Why it is paused: `user_initiated`. */
+  pauseReason!: string | null;
+  accountIds!: string[];
+  message!: Record<string, unknown>;
+  country!: string | null;
+  counts!: CampaignCounts;
+  /** Lines of the lists that name no recipient. `GET /campaigns/:id/invalid.csv` has them. */
+  invalidCount!: number;
+  /** Lines of the lists with a person that the campaign had already. */
+  duplicateCount!: number;
+  /** How many messages reached an end in the last minute. */
+  ratePerMinute!: number;
+  /** When the campaign ends at this rate, in seconds. Null if that is not known. */
+  etaSeconds!: number | null;
+  startAt!: string | null;
+  createdAt!: string;
+  startedAt!: string | null;
+  finishedAt!: string | null;
+}
+
+export class InvalidLine {
+  /** The number of the line in the list. The header is line 1. */
+  line!: number;
+  column!: string;
+  to!: string;
+  message!: string;
+}
+
+export class LoadResponse {
+  /** New recipients. */
+  accepted!: number;
+  /** Persons that the campaign had already, in this list or in an earlier one. */
+  duplicates!: number;
+  /** The first 100 invalid lines. */
+  invalid!: InvalidLine[];
+  invalidCount!: number;
+}
+
+export class RecipientResponse {
+  /** The id of the recipient, and of its message as soon as an account has it. */
+  id!: string;
+  to!: string;
+  variables!: Record<string, string>;
+  status!: (typeof recipientStatuses)[number];
+  error!: MessageError | null;
+  /** The account that sends. Null until then. */
+  accountId!: string | null;
+  sentAt!: string | null;
+  deliveredAt!: string | null;
+  readAt!: string | null;
+  failedAt!: string | null;
+}
+
+export class PreviewItem {
+  to!: string;
+  type!: string;
+  text!: string | null;
+  /** Why this recipient gets no message. Null if it gets one. */
+  problem!: string | null;
+}
+
+export class PreviewResponse {
+  items!: PreviewItem[];
+}
+
+export function toCampaignResponse(
+  campaign: CampaignDetails & { ratePerMinute: number; etaSeconds: number | null },
+): CampaignResponse {
+  return {
+    id: campaign.id,
+    workspaceId: campaign.workspaceId,
+    name: campaign.name,
+    status: campaign.status,
+    pauseReason: campaign.pauseReason,
+    accountIds: campaign.accountIds,
+    message: messageOf(campaign),
+    country: campaign.country,
+    counts: toCounts(campaign),
+    invalidCount: Number(campaign.invalidCount),
+    duplicateCount: Number(campaign.duplicateCount),
+    ratePerMinute: campaign.ratePerMinute,
+    etaSeconds: campaign.etaSeconds,
+    startAt: campaign.startAt?.toISOString() ?? null,
+    createdAt: campaign.createdAt.toISOString(),
+    startedAt: campaign.startedAt?.toISOString() ?? null,
+    finishedAt: campaign.finishedAt?.toISOString() ?? null,
+  };
+}
+
+export function toRecipientResponse(row: RecipientRow): RecipientResponse {
+  return {
+    id: row.id,
+    to: row.recipient,
+    variables: row.variables,
+    status: row.status,
+    error: row.error_code === null ? null : { code: row.error_code, message: row.error_message ?? '' },
+    accountId: row.account_id,
+    sentAt: row.sent_at?.toISOString() ?? null,
+    deliveredAt: row.delivered_at?.toISOString() ?? null,
+    readAt: row.read_at?.toISOString() ?? null,
+    failedAt: row.failed_at?.toISOString() ?? null,
+  };
+}
+
+/** In a cancelled campaign nobody waits any more: who waited is cancelled. */
+export function toCounts({ counts, status }: Pick<CampaignDetails, 'counts' | 'status'>): CampaignCounts {
+  const of = (...names: string[]) => names.reduce((sum, name) => sum + (counts[name] ?? 0), 0);
+  const waiting = of('waiting');
+  const isCancelled = status === 'cancelled';
+  return {
+    total: Object.values(counts).reduce<number>((sum, count) => sum + (count ?? 0), 0),
+    queued: of('queued', 'scheduled') + (isCancelled ? 0 : waiting),
+    sending: of('sending'),
+    sent: of('sent'),
+    delivered: of('delivered'),
+    read: of('read', 'played'),
+    failed: of('failed', 'expired'),
+    unknown: of('unknown'),
+    cancelled: of('cancelled') + (isCancelled ? waiting : 0),
+  };
+}
+
+function messageOf({ message: { content, ...message } }: CampaignDetails): Record<string, unknown> {
+  return { ...message, ...content };
+}

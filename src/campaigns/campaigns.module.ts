@@ -1,0 +1,13 @@
+import { Module } from '@nestjs/common';
+import { MessagesModule } from '../messages/messages.module.js';
+import { QueuesModule } from '../queues/queues.module.js';
+import { SendingModule } from '../sending/sending.module.js';
+import { CampaignStatsService } from './campaign-stats.service.js';
+import { CampaignsService } from './campaigns.service.js';
+import { DealingService } from './dealing.service.js';
+import { RecipientsService } from './recipients.service.js';
+
+const services = [CampaignsService, RecipientsService, DealingService, CampaignStatsService];
+
+@Module({ imports: [MessagesModule, QueuesModule, SendingModule], providers: services, exports: services })
+export class CampaignsModule {}

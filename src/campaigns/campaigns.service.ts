@@ -1,0 +1,289 @@
+import { Injectable } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import { DataSource, type EntityManager, LessThan } from 'typeorm';
+import { v7 as uuidv7 } from 'uuid';
+import { AccountNotFound } from '../accounts/account-errors.js';
+import { ContentPreparation } from '../messages/content-preparation.js';
+import { SendMessageDto } from '../messages/messages.dto.js';
+import { given } from '../platform/database/given.js';
+import { toDto } from '../platform/http/validation.js';
+import { Campaign, type CampaignDetails, type CampaignMessage, type CampaignStatus } from './campaign.entity.js';
+import { CampaignHasNoRecipients, CampaignNotFound, CampaignStatusConflict } from './campaign-errors.js';
+import type {
+  CampaignMessageDto,
+  CreateCampaignDto,
+  ListCampaignsQuery,
+  ResumeCampaignDto,
+  UpdateCampaignDto,
+} from './campaigns.dto.js';
+import { parseMessageTemplate } from './message-template.js';
+
+/** How many messages one statement of a resume or a cancellation changes. */
+const batchSize = 5_000;
+
+/** The speed of a campaign and its expected end. */
+export interface CampaignPace {
+  ratePerMinute: number;
+  etaSeconds: number | null;
+}
+
+const details = `campaign_counts(c) as counts, array(select account_id::text from campaign_accounts where campaign_id = c.id
+  order by account_id) as "accountIds"`;
+
+/** Creates campaigns, and starts, pauses, resumes and cancels them. */
+@Injectable()
+export class CampaignsService {
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    private readonly contents: ContentPreparation,
+  ) {}
+
+  /** @throws AccountNotFound, ValidationFailed, ContentMismatch, TemplateMalformed, and the errors of `MediaService.take` */
+  async create(workspaceId: string, wanted: CreateCampaignDto): Promise<CampaignDetails> {
+    await this.assertAccounts(workspaceId, wanted.accountIds);
+    const message = await this.prepare(workspaceId, wanted.message);
+    const id = uuidv7();
+    await this.database.transaction(async (manager) => {
+      await manager.query(
+        `insert into campaigns (id, workspace_id, name, message, country, start_at)
+         select $1, w.id, $3, $4, coalesce($5, w.default_country), $6 from workspaces w where w.id = $2`,
+        [id, workspaceId, wanted.name, message, wanted.country ?? null, wanted.startAt ?? null],
+      );
+      await setAccounts(manager, workspaceId, id, wanted.accountIds);
+    });
+    return this.get(workspaceId, id);
+  }
+
+  /** @throws CampaignNotFound, also for a campaign of another workspace */
+  async get(workspaceId: string, id: string): Promise<CampaignDetails> {
+    const campaign = await this.database.manager.findOneBy(Campaign, { id, workspaceId });
+    if (!campaign) throw new CampaignNotFound(id);
+    return (await this.withDetails([campaign]))[0]!;
+  }
+
+  /** Campaigns, newest first: one more than `limit` if there are more. */
+  async list(workspaceId: string, { status, limit, cursor }: ListCampaignsQuery): Promise<CampaignDetails[]> {
+    const id = cursor === undefined ? undefined : LessThan(cursor);
+    const where = given({ workspaceId, status, id });
+    const found = await this.database.manager.find(Campaign, {
+      where,
+      order: { id: 'DESC' },
+      take: limit + 1,
+    });
+    return this.withDetails(found);
+  }
+
+  /** @throws CampaignNotFound, CampaignStatusConflict if more than the name changes after the start, and the errors of `create` */
+  async update(workspaceId: string, id: string, wanted: UpdateCampaignDto): Promise<CampaignDetails> {
+    const message = wanted.message && (await this.prepare(workspaceId, wanted.message));
+    if (wanted.accountIds) await this.assertAccounts(workspaceId, wanted.accountIds);
+    await this.database.transaction(async (manager) => {
+      const { status } = await lock(manager, workspaceId, id);
+      const isFrozen = message !== undefined || wanted.startAt !== undefined;
+      if (isFrozen && status !== 'draft') throw new CampaignStatusConflict('changed', status);
+      if (wanted.accountIds && isEnded(status)) throw new CampaignStatusConflict('changed', status);
+      const { name, startAt } = wanted;
+      const changes = given({ name, message, startAt: toDate(startAt) });
+      if (Object.keys(changes).length > 0) await manager.update(Campaign, { id }, changes);
+      if (wanted.accountIds) await setAccounts(manager, workspaceId, id, wanted.accountIds);
+    });
+    return this.get(workspaceId, id);
+  }
+
+  /** Deletes a draft, or a campaign that has ended, with its lists. Messages that were sent stay. @throws CampaignNotFound, CampaignStatusConflict */
+  async delete(workspaceId: string, id: string): Promise<void> {
+    await this.database.transaction(async (manager) => {
+      const { status } = await lock(manager, workspaceId, id);
+      if (status !== 'draft' && !isEnded(status)) throw new CampaignStatusConflict('deleted', status);
+      await manager.query('delete from campaign_changes where campaign_id = $1', [id]);
+      await manager.delete(Campaign, { id });
+    });
+  }
+
+  /** @throws CampaignNotFound, CampaignStatusConflict, CampaignHasNoRecipients */
+  async start(workspaceId: string, id: string): Promise<CampaignDetails> {
+    await this.database.transaction(async (manager) => {
+      const { status, startAt } = await lock(manager, workspaceId, id);
+      if (status === 'running' || status === 'scheduled') return;
+      if (status !== 'draft') throw new CampaignStatusConflict('started', status);
+      await assertRecipients(manager, id);
+      const isLater = startAt !== null && startAt.getTime() > Date.now();
+      await manager.update(
+        Campaign,
+        { id },
+        isLater ? { status: 'scheduled' } : { status: 'running', startedAt: new Date() },
+      );
+    });
+    return this.get(workspaceId, id);
+  }
+
+  /**
+   * From the end of this call on, no message of the campaign begins to be sent: each claim reads the status.
+   * @throws CampaignNotFound, CampaignStatusConflict
+   */
+  async pause(workspaceId: string, id: string, reason = 'user_initiated'): Promise<CampaignDetails> {
+    await this.database.transaction(async (manager) => {
+      const { status } = await lock(manager, workspaceId, id);
+      if (status === 'paused') return;
+      if (status !== 'running' && status !== 'scheduled') throw new CampaignStatusConflict('paused', status);
+      await manager.update(Campaign, { id }, { status: 'paused', pauseReason: reason });
+    });
+    return this.get(workspaceId, id);
+  }
+
+  /** @throws CampaignNotFound, CampaignStatusConflict */
+  async resume(workspaceId: string, id: string, { which }: ResumeCampaignDto): Promise<CampaignDetails> {
+    const { status } = await this.get(workspaceId, id);
+    const again = which !== 'pending';
+    if (status !== 'paused' && !(again && (status === 'running' || status === 'completed')))
+      throw new CampaignStatusConflict('resumed', status);
+    if (again) while (await this.sendFailedAgain(id));
+    await this.database.transaction(async (manager) => {
+      const { status: now, startedAt } = await lock(manager, workspaceId, id);
+      if (now === 'running') return;
+      if (now !== 'paused' && now !== 'completed') throw new CampaignStatusConflict('resumed', now);
+      await manager.update(
+        Campaign,
+        { id },
+        { status: 'running', pauseReason: null, finishedAt: null, startedAt: startedAt ?? new Date() },
+      );
+    });
+    return this.get(workspaceId, id);
+  }
+
+  /** Cancels the messages that have not been tried. @throws CampaignNotFound, CampaignStatusConflict if it is completed */
+  async cancel(workspaceId: string, id: string): Promise<CampaignDetails> {
+    await this.database.transaction(async (manager) => {
+      const { status } = await lock(manager, workspaceId, id);
+      if (status === 'cancelled') return;
+      if (status === 'completed') throw new CampaignStatusConflict('cancelled', status);
+      await manager.update(
+        Campaign,
+        { id },
+        { status: 'cancelled', pauseReason: null, finishedAt: new Date() },
+      );
+    });
+    // Only what accounts have already: the other recipients are cancelled because their campaign is.
+    await this.database.query(
+      `update messages set status = 'cancelled' where campaign_id = $1 and stage in ('queued', 'scheduled') and attempts = 0`,
+      [id],
+    );
+    return this.get(workspaceId, id);
+  }
+
+  /** Starts the scheduled campaigns whose time has come. */
+  async startDue(): Promise<void> {
+    await this.database.query(
+      `update campaigns set status = 'running', started_at = now() where status = 'scheduled' and start_at <= now()`,
+    );
+  }
+
+  /** How fast a running campaign is, by the last minute, and when it ends at this speed. */
+  async pace({ id, status, counts, accountIds }: CampaignDetails): Promise<CampaignPace> {
+    if (status !== 'running') return { ratePerMinute: 0, etaSeconds: null };
+    const [row] = await this.database.query<{ rate: number; seconds: number }[]>(
+      `select count(*)::int as rate, extract(epoch from now() - min(m.sent_at))::float as seconds
+       from unnest($2::uuid[]) as own (account_id) join messages m on m.account_id = own.account_id
+       where m.direction = 'outgoing' and m.stage is null and m.sent_at > now() - interval '1 minute' and m.campaign_id = $1`,
+      [id, accountIds],
+    );
+    const { rate, seconds } = row!;
+    const left = (counts.waiting ?? 0) + (counts.queued ?? 0) + (counts.scheduled ?? 0) + (counts.sending ?? 0);
+    if (left === 0) return { ratePerMinute: rate, etaSeconds: 0 };
+    return { ratePerMinute: rate, etaSeconds: rate === 0 ? null : Math.ceil((left * Math.max(seconds, 1)) / rate) };
+  }
+
+  /** Stores the file of a message, and finds the mistakes of its templates. */
+  private async prepare(workspaceId: string, { metadata, ...wanted }: CampaignMessageDto): Promise<CampaignMessage> {
+    // Any recipient: the content does not depend on it.
+    const dto = Object.assign(toDto(SendMessageDto, {}), wanted, { to: 'campaign' });
+    parseMessageTemplate(wanted);
+    const { text, media, content } = await this.contents.prepare(workspaceId, dto, () => Promise.resolve());
+    const { caption } = wanted.media ?? {};
+    return {
+      type: dto.type,
+      text: media ? null : text,
+      media: media && { ...media, caption: caption ?? null },
+      content,
+      metadata: metadata ?? {},
+    };
+  }
+
+  /** @throws AccountNotFound */
+  private async assertAccounts(workspaceId: string, ids: string[]): Promise<void> {
+    const found = await this.database.query<{ id: string }[]>(
+      'select id from accounts where workspace_id = $1 and id = any($2)',
+      [workspaceId, ids],
+    );
+    const known = new Set(found.map(({ id }) => id));
+    const missing = ids.find((id) => !known.has(id.toLowerCase()));
+    if (missing !== undefined) throw new AccountNotFound(missing);
+  }
+
+  private async withDetails(campaigns: Campaign[]): Promise<CampaignDetails[]> {
+    const rows = await this.database.query<(Pick<CampaignDetails, 'counts' | 'accountIds'> & { id: string })[]>(
+      `select c.id, ${details} from campaigns c where c.id = any($1)`,
+      [campaigns.map(({ id }) => id)],
+    );
+    const byId = new Map(rows.map((row) => [row.id, row]));
+    return campaigns.map((campaign) => {
+      const { counts, accountIds } = byId.get(campaign.id)!;
+      return Object.assign(campaign, { counts, accountIds });
+    });
+  }
+
+  /** Puts failed messages into their lanes again, with new WhatsApp ids: WhatsApp Web remembers those that were refused. */
+  private async sendFailedAgain(id: string): Promise<boolean> {
+    const [, changed] = await this.database.query<[unknown[], number]>(
+      `with failed as (select id from messages where campaign_id = $1 and status in ('failed', 'expired') limit ${batchSize} for update)
+       update messages m set status = 'queued', attempts = 0, resends = m.resends + 1, next_attempt_at = now(), failed_at = null,
+         error_code = null, error_message = null, expires_at = null,
+         whatsapp_id = '3EB0' || upper(left(encode(sha256(convert_to(m.id || '/' || m.resends + 1, 'UTF8')), 'hex'), 18))
+       from failed where m.id = failed.id`,
+      [id],
+    );
+    return changed === batchSize;
+  }
+}
+
+/** Whether nothing of it will be sent any more. */
+export function isEnded(status: CampaignStatus): boolean {
+  return status === 'completed' || status === 'cancelled';
+}
+
+/** @throws CampaignNotFound */
+async function lock(manager: EntityManager, workspaceId: string, id: string): Promise<Campaign> {
+  const campaign = await manager.findOne(Campaign, {
+    where: { id, workspaceId },
+    lock: { mode: 'for_no_key_update' },
+  });
+  if (!campaign) throw new CampaignNotFound(id);
+  return campaign;
+}
+
+/** @throws CampaignHasNoRecipients */
+async function assertRecipients(manager: EntityManager, id: string): Promise<void> {
+  const found = await manager.query<unknown[]>(
+    'select from campaign_recipients where campaign_id = $1 limit 1',
+    [id],
+  );
+  if (found.length === 0) throw new CampaignHasNoRecipients();
+}
+
+async function setAccounts(
+  manager: EntityManager,
+  workspaceId: string,
+  id: string,
+  accountIds: string[],
+): Promise<void> {
+  await manager.query(
+    `with gone as (delete from campaign_accounts where campaign_id = $1 and account_id <> all($3::uuid[]))
+     insert into campaign_accounts (campaign_id, account_id, workspace_id) select $1, account_id, $2 from unnest($3::uuid[]) as given (account_id)
+     on conflict do nothing`,
+    [id, workspaceId, accountIds],
+  );
+}
+
+function toDate(time: string | null | undefined): Date | null | undefined {
+  return typeof time === 'string' ? new Date(time) : time;
+}
