@@ -1,11 +1,18 @@
-import { type CountryCode, isSupportedCountry, parsePhoneNumberFromString } from 'libphonenumber-js/max';
+import {
+  type CountryCode,
+  getCountryCallingCode,
+  isSupportedCountry,
+  parsePhoneNumberFromString,
+} from 'libphonenumber-js/max';
 import { LRUCache } from 'lru-cache';
 import { presentContext } from '../context.js';
 
 /** A number is parsed when its request is validated, and again when it is used: the second time, the cache has it. */
 const cache = new LRUCache<string, { digits: string | null }, { text: string; country: CountryCode | null }>({
   max: 10_000,
-  memoMethod: (_key, _stale, { context: { text, country } }) => ({ digits: parse(plain(text), country) }),
+  memoMethod: (_key, _stale, { context: { text, country } }) => ({
+    digits: readNumber(plain(text), country),
+  }),
 });
 /** Longer than any number in any notation. */
 const maxLength = 64;
@@ -73,13 +80,44 @@ const addedDigits = [
   /^(225)\d\d(?=\d{8}$)/,
 ];
 
-/** Whether two numbers, as digits with country code, are the same or two forms of the same number. */
-export function isSameNumber(one: string, other: string): boolean {
-  const shortest = (number: string) => addedDigits.reduce((rest, added) => rest.replace(added, '$1'), number);
-  return shortest(one) === shortest(other);
+/** The form of a number that all its forms share: two numbers with the same shared form reach the same person. */
+export function sharedForm(number: string): string {
+  return addedDigits.reduce((rest, added) => rest.replace(added, '$1'), number);
 }
 
-function parse(text: string, country: CountryCode | null): string | null {
+/** Whether two numbers, as digits with country code, are the same or two forms of the same number. */
+export function isSameNumber(one: string, other: string): boolean {
+  return sharedForm(one) === sharedForm(other);
+}
+
+/**
+ * The numbers that a text in a list of a country may mean, as digits with country code. People leave out the country code and,
+ * in a spreadsheet, the first 0: `55 1234 5678` is a number of Mexico in a list of Mexico. The present request plays no part.
+ * @param text as {@link plain} returns it
+ * @returns none if the text is no number, one, or several if nobody can tell which number is meant
+ */
+export function listedNumbers(text: string, country: CountryCode | null): string[] {
+  const digits = text.replace(separators, '');
+  if (country === null || !/^[1-9]\d{4,14}$/.test(digits)) return known([readNumber(text, country)]);
+  const national = oldForms.test(digits) ? digits : possible(digits, country);
+  // Most numbers of a list have the code of its country. The library tells it from a number that only begins with its digits.
+  if (national !== null && digits.startsWith(getCountryCallingCode(country))) return [national];
+  const read = known([readNumber(text, country), national]);
+  if (read.length < 2) return read;
+  const real = read.filter((number) => oldForms.test(number) || isReal(number));
+  return real.length > 0 ? real : read;
+}
+
+function known(numbers: (string | null)[]): string[] {
+  return [...new Set(numbers)].filter((number) => number !== null);
+}
+
+/** Whether the number is in a range of numbers that its country has given out. */
+function isReal(number: string): boolean {
+  return parsePhoneNumberFromString(`+${number}`)?.isValid() === true;
+}
+
+function readNumber(text: string, country: CountryCode | null): string | null {
   const id = whatsappId.exec(text);
   if (id) return id[1]!;
   const written = text.replace(separators, '');
