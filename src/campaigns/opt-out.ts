@@ -162,15 +162,24 @@ export function optOutOf(text: string, own: OwnOptOutWords = none): OptOut | nul
   return own.get(words) ?? known.get(words) ?? null;
 }
 
+/** Whether a text for recipients names a word to opt out, for example "Reply STOP to get no more messages". */
+export function namesOptOut(text: string, own: OwnOptOutWords = none): boolean {
+  const words = ` ${spacedWords(text)} `;
+  return [...known, ...own].some(([word, kind]) => kind === 'out' && words.includes(` ${word} `));
+}
+
 function plainWords(text: string): string {
-  const words = text
+  const words = spacedWords(text).split(' ');
+  if (words.length > 1 && words.every((word) => word.length === 1)) return words.join('');
+  return words.every((word) => word === words[0]) ? words[0]! : words.join(' ');
+}
+
+function spacedWords(text: string): string {
+  return text
     .normalize('NFKD')
     .toLowerCase()
     .replace(accents, '')
     .replace(ignored, '')
     .replace(between, ' ')
-    .trim()
-    .split(' ');
-  if (words.length > 1 && words.every((word) => word.length === 1)) return words.join('');
-  return words.every((word) => word === words[0]) ? words[0]! : words.join(' ');
+    .trim();
 }

@@ -143,6 +143,14 @@ export function variablesOf({ variables }: Template): readonly TemplateVariable[
   return variables;
 }
 
+/** Everything in a template that is no value of a variable: the ordinary texts, and those of all choices. */
+export function literalsOf({ parts }: Pick<Template, 'parts'>): string[] {
+  return parts.flatMap((part) => {
+    if (typeof part === 'string') return [part];
+    return 'options' in part ? part.options.flatMap((option) => literalsOf({ parts: option })) : [];
+  });
+}
+
 /** The text for one recipient, or the variables that it needs and the recipient lacks. A value of white space only is missing. */
 export function render({ parts }: Template, recipient: TemplateRecipient): Rendered {
   const run: Run = { recipient, hash: null, missing: null };
