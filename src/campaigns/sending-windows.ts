@@ -3,6 +3,7 @@ import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import metadata from 'libphonenumber-js/max/metadata';
 import { LRUCache } from 'lru-cache';
 import { IANAZone } from 'luxon';
+import { ValidationFailed } from '../platform/errors/problem.js';
 
 /*
  * When a message of a campaign may leave: inside the windows, and outside the quiet hours, by the clocks of the recipient or of one zone.
@@ -48,18 +49,6 @@ interface Span {
   to: number;
 }
 
-/** Sending times that contradict each other. The text names the cure. */
-export class SendingTimesInvalid extends Error {
-  constructor(
-    /** The field to change, for example `windows.1.to`. */
-    readonly path: string,
-    problem: string,
-  ) {
-    super(problem);
-    this.name = 'SendingTimesInvalid';
-  }
-}
-
 /** The key of recipients whose number tells no country. */
 export const unknownZoneKey = 'ZZ';
 export const timePattern = /^(?:(?:[01]\d|2[0-3]):[0-5]\d|24:00)$/;
@@ -80,24 +69,25 @@ export function isTimeZone(name: string): boolean {
 /**
  * Checks sending times, and prepares them for {@link nextAllowed}.
  * @param workspaceZone the zone of recipients without a country
- * @throws SendingTimesInvalid if no moment of a week is allowed, or a time or a zone is wrong
+ * @param path what stands before the names of the fields in an error, for example `campaign.`
+ * @throws ValidationFailed if no moment of a week is allowed, or a time or a zone is wrong
  */
 export function compileSendingTimes(
   { windows, quietHours, timeZone }: SendingTimes,
-  workspaceZone = 'UTC',
+  { workspaceZone = 'UTC', path = '' }: { workspaceZone?: string; path?: string } = {},
 ): SendingPlan {
-  const zone = timeZone == null || timeZone === 'recipient' ? null : zoneNamed(timeZone, 'timeZone');
-  const fallback = zone ?? zoneNamed(workspaceZone, 'timeZone');
+  const zone = timeZone == null || timeZone === 'recipient' ? null : zoneNamed(timeZone, `${path}timeZone`);
+  const fallback = zone ?? zoneNamed(workspaceZone, 'workspace.timeZone');
   if (windows && windows.length === 0)
-    throw new SendingTimesInvalid('windows', 'must have a window. Leave it out to allow all times');
+    throw invalid(`${path}windows`, 'must have a window. Leave it out to allow all times');
   const opened = windows
-    ? merged(windows.flatMap((window, index) => spansOf(window, `windows.${index}`)))
+    ? merged(windows.flatMap((window, index) => spansOf(window, `${path}windows.${index}`)))
     : [{ from: 0, to: weekMs }];
-  const quiet = quietHours ? merged(spansOf(quietHours, 'quietHours')) : [];
+  const quiet = quietHours ? merged(spansOf(quietHours, `${path}quietHours`)) : [];
   const open = without(opened, quiet);
   if (open.length === 0)
-    throw new SendingTimesInvalid(
-      windows ? 'windows' : 'quietHours',
+    throw invalid(
+      `${path}${windows ? 'windows' : 'quietHours'}`,
       windows
         ? 'are all inside the quiet hours, so that nothing could ever leave. Shorten the quiet hours, or move a window'
         : 'cover the whole day, so that nothing could ever leave. Shorten them',
@@ -155,18 +145,22 @@ export function zonesOf(zoneKey: string): readonly string[] {
   return clocksOf(zoneKey).map(({ name }) => name);
 }
 
+function invalid(path: string, message: string): ValidationFailed {
+  return new ValidationFailed([{ path, message }]);
+}
+
 /** Times of day as milliseconds of the week. Both are checked. */
 function spansOf({ days: chosen, from, to }: SendingWindow, path: string): Span[] {
   const start = timeOfDay(from, `${path}.from`);
   const end = timeOfDay(to, `${path}.to`);
   if (start === end || start === dayMs)
-    throw new SendingTimesInvalid(
+    throw invalid(
       `${path}.to`,
       'must be another time than from. For the whole day, write from 00:00 to 24:00',
     );
   const length = end > start ? end - start : end - start + dayMs;
   if (chosen && chosen.length === 0)
-    throw new SendingTimesInvalid(`${path}.days`, 'must have a day. Leave it out for every day');
+    throw invalid(`${path}.days`, 'must have a day. Leave it out for every day');
   return (chosen ?? days).flatMap((day) => {
     const begin = days.indexOf(day) * dayMs + start;
     const finish = begin + length;
@@ -181,17 +175,14 @@ function spansOf({ days: chosen, from, to }: SendingWindow, path: string): Span[
 
 function timeOfDay(text: string, path: string): number {
   if (!timePattern.test(text))
-    throw new SendingTimesInvalid(path, 'must be a time of the day as HH:MM, for example 09:00 or 21:30');
+    throw invalid(path, 'must be a time of the day as HH:MM, for example 09:00 or 21:30');
   const [hours, minutes] = text.split(':').map(Number) as [number, number];
   return (hours * 60 + minutes) * minuteMs;
 }
 
 function zoneNamed(name: string, path: string): IANAZone {
   if (!isTimeZone(name))
-    throw new SendingTimesInvalid(
-      path,
-      'must be recipient, or the IANA name of a time zone, for example Asia/Jakarta',
-    );
+    throw invalid(path, 'must be recipient, or the IANA name of a time zone, for example Asia/Jakarta');
   return IANAZone.create(name);
 }
 
