@@ -172,8 +172,8 @@ export function variantOf(seed: string, shares: readonly number[]): number {
   }
   if (!(sum > 0 && sum < Infinity))
     throw new RangeError('The shares need a sum above 0: give at least one variant a share.');
-  // Another seed than that of the choices: else all recipients of a variant would get the same wordings.
-  let point = (hashOf(`variant ${seed}`) / 2 ** 32) * sum;
+  // The choices mix this number once more: recipients of a variant get all wordings.
+  let point = (hashOf(seed) / 2 ** 32) * sum;
   let last = 0;
   for (let index = 0; index < shares.length; index += 1) {
     if (shares[index] === 0) continue;

@@ -90,11 +90,11 @@ describe('the pace of a campaign', () => {
     const pace = campaignPaceOf({
       batch: { size: 2, pauseSeconds: 100 },
       gapSeconds: { from: 1, to: 1 },
-      jitter: 0,
+      jitter: 0.5,
     });
     const first = nextAfter(newCampaignPaceState, pace, { now: start, random: 0.5 });
-    expect(nextAfter(first, pace, { now: start + 99_999, random: 0.5 }).nextAt).toBe(start + 199_999);
-    expect(nextAfter(first, pace, { now: start + 100_000, random: 0.5 }).nextAt).toBe(start + 101_000);
+    expect(nextAfter(first, pace, { now: start + 149_999, random: 0.5 }).nextAt).toBe(start + 249_999);
+    expect(nextAfter(first, pace, { now: start + 150_000, random: 0.5 }).nextAt).toBe(start + 151_000);
   });
 });
 
@@ -264,6 +264,22 @@ describe('the estimate', () => {
     // 100 at 01:00 UTC, 30 at 08:00, and 50 on the next day at 01:00.
     expect(Math.abs(hoursOf(end) - 25.5)).toBeLessThan(0.02);
     expect(neverAllowed).toEqual([{ zoneKey: 'RU', recipients: 7 }]);
+  });
+
+  it('keeps the gap and the cap of the day from one window to the next', () => {
+    const input = {
+      plan: compileSendingTimes({ windows: [{ from: '09:00', to: '10:00' }] }),
+      accounts: [account('a', unpaced)],
+      sendSeconds: 3_000,
+      // One opens at 01:00 UTC, the other at 02:00.
+      recipients: [
+        { zoneKey: 'SG', cold: 2, replies: 0 },
+        { zoneKey: 'TH', cold: 1, replies: 0 },
+      ],
+    };
+    expect(Math.abs(hoursOf(asked(input).end) - 2 - 40 / 60)).toBeLessThan(0.001);
+    const capped = asked({ ...input, pace: campaignPaceOf({ dailyCap: 2 }) });
+    expect(Math.abs(hoursOf(capped.end) - 26)).toBeLessThan(0.001);
   });
 
   it('waits for an account that may not send yet', () => {
