@@ -25,7 +25,12 @@ import { isVcard, maxPhones, maxVcardLength } from './vcard.js';
 /** WhatsApp's own limits of a poll. */
 const minOptions = 2;
 const maxOptions = 12;
-const maxOptionLength = 100;
+export const maxOptionLength = 100;
+export const maxQuestionLength = 255;
+export const maxPlaceNameLength = 256;
+export const maxPlaceAddressLength = 512;
+export const maxUrlLength = 2_048;
+export const maxFilenameLength = 255;
 /** The longest number, and the longest label of a number. */
 const maxNumberLength = 256;
 /** The longest caption that WhatsApp's programs show, in characters. */
@@ -60,7 +65,11 @@ function IsVcard() {
 
 const isGiven = (value: unknown) => value !== undefined && value !== null;
 
-/** What a browser opens. A stricter check would refuse names of hosts with an underscore, and blanks. */
+/** Whether a browser opens it. A stricter check would refuse names of hosts with an underscore, and blanks. */
+export function isHttpUrl(text: string): boolean {
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+}
+
 function IsHttpUrl() {
   return (target: object, propertyName: string) =>
     registerDecorator({
@@ -68,8 +77,7 @@ function IsHttpUrl() {
       target: target.constructor,
       propertyName,
       validator: {
-        validate: (value: unknown) =>
-          typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol),
+        validate: (value: unknown) => typeof value === 'string' && isHttpUrl(value),
         defaultMessage: () => 'must be an http or https URL',
       },
     });
@@ -93,7 +101,7 @@ export class MediaSourceDto {
    */
   @Optional()
   @IsHttpUrl()
-  @MaxLength(2_048)
+  @MaxLength(maxUrlLength)
   url?: string;
 
   /** The file itself, as base64. For a file of more than a few megabytes, use `POST /media` and `mediaId`. */
@@ -121,7 +129,7 @@ export class MediaSourceDto {
    * @example invoice.pdf
    */
   @Optional()
-  @IsShortText(255)
+  @IsShortText(maxFilenameLength)
   filename?: string;
 
   /** The text below an image, a video or a document. */
@@ -162,12 +170,12 @@ export class LocationDto {
 
   /** @example Monas */
   @Optional()
-  @IsShortText(256)
+  @IsShortText(maxPlaceNameLength)
   name?: string;
 
   /** @example Gambir, Jakarta */
   @Optional()
-  @IsShortText(512)
+  @IsShortText(maxPlaceAddressLength)
   address?: string;
 }
 
@@ -241,7 +249,7 @@ export class ContactDto {
 
 export class PollDto {
   /** @example When shall we deliver? */
-  @IsShortText(255)
+  @IsShortText(maxQuestionLength)
   question!: string;
 
   /**

@@ -6,7 +6,7 @@ import { parseDestination, parseRecipient, recipientHint } from './recipient.js'
 /* The rules of WhatsApp for the fields of a message, as decorators of class-validator. */
 
 /** WhatsApp's own limit of a text, in UTF-16 code units. */
-const maxTextLength = 65_536;
+export const maxTextLength = 65_536;
 const maxMetadataBytes = 16_384;
 /** One visible emoji: also with a skin tone or joined parts, and also a flag or a keycap. */
 const emoji = new RegExp('^(\\p{RGI_Emoji}|\\p{Extended_Pictographic})$', 'v');
