@@ -116,9 +116,19 @@ export class Campaigns1796428800081 implements MigrationInterface {
           ) changed), '{}')
       $$;
 
+      -- As the API shows the counts: in a cancelled campaign, who waited is cancelled.
       create function campaign_json(c campaigns) returns jsonb language sql stable parallel safe as $$
         select jsonb_build_object('id', c.id, 'workspaceId', c.workspace_id, 'name', c.name, 'status', c.status,
-          'pauseReason', c.pause_reason, 'counts', campaign_counts(c), 'startAt', iso_time(c.start_at),
+          'pauseReason', c.pause_reason, 'counts', (
+            select jsonb_build_object('total', sum(number), 'queued', sum(number) filter (where name in ('queued', 'scheduled')
+                or name = 'waiting' and c.status <> 'cancelled'),
+              'sending', sum(number) filter (where name = 'sending'), 'sent', sum(number) filter (where name = 'sent'),
+              'delivered', sum(number) filter (where name = 'delivered'), 'read', sum(number) filter (where name in ('read', 'played')),
+              'failed', sum(number) filter (where name in ('failed', 'expired')), 'unknown', sum(number) filter (where name = 'unknown'),
+              'cancelled', sum(number) filter (where name = 'cancelled' or name = 'waiting' and c.status = 'cancelled'))
+            from (values ('waiting'), ('queued'), ('scheduled'), ('sending'), ('sent'), ('delivered'), ('read'), ('played'), ('failed'),
+                ('expired'), ('unknown'), ('cancelled')) names (name)
+              cross join lateral (select coalesce((counted.counts ->> name)::bigint, 0) as number from (select campaign_counts(c) as counts) counted) found), 'startAt', iso_time(c.start_at),
           'createdAt', iso_time(c.created_at), 'startedAt', iso_time(c.started_at), 'finishedAt', iso_time(c.finished_at))
       $$;
 

@@ -19,6 +19,13 @@ export const owners: Record<string, string[]> = {
   sessions: ['session_snapshots'],
   messages: ['messages', 'idempotency_keys', 'recipient_ids'],
   receiving: ['uncertain_messages'],
+  campaigns: [
+    'campaigns',
+    'campaign_accounts',
+    'campaign_recipients',
+    'campaign_invalid_lines',
+    'campaign_changes',
+  ],
 };
 
 /** SQL that names a table of a folder to its right, each with the reason. At most {@link mostExceptions}. */

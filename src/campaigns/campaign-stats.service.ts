@@ -30,7 +30,11 @@ export class CampaignStatsService {
        select id from each where id is not null limit ${maxJobs}`,
     );
     await this.queues.put(
-      changed.map(({ id }) => ({ queue: 'campaign-stats' as const, id: `campaign-${id}`, data: { campaignId: id } })),
+      changed.map(({ id }) => ({
+        queue: 'campaign-stats' as const,
+        id: `campaign-${id}`,
+        data: { campaignId: id },
+      })),
     );
   }
 
@@ -45,8 +49,9 @@ export class CampaignStatsService {
         await manager.query('delete from campaign_changes where campaign_id = $1', [campaignId]);
         return;
       }
-      const [row] = await manager.query<{ counts: Record<string, number>; has_changed: boolean }[]>(
-        `with gone as (delete from campaign_changes where ctid = any(array(
+      const [row] = await manager
+        .query<{ counts: Record<string, number>; has_changed: boolean }[]>(
+          `with gone as (delete from campaign_changes where ctid = any(array(
              select ctid from campaign_changes where campaign_id = $1 limit ${maxChanges})) returning old_status, new_status, recipients),
          sums as (select status, sum(change) as change from (
              select new_status as status, recipients as change from gone union all select old_status, - recipients from gone) changes
@@ -54,8 +59,9 @@ export class CampaignStatsService {
          update campaigns c set counts = c.counts || coalesce((select jsonb_object_agg(status, coalesce((c.counts ->> status)::bigint, 0) + change)
            from sums), '{}')
          where id = $1 returning counts, exists (select from gone) as has_changed`,
-        [campaignId],
-      ).then((result: unknown) => (result as [never[]])[0]);
+          [campaignId],
+        )
+        .then((result: unknown) => (result as [never[]])[0]);
       const { counts, has_changed: hasChanged } = row!;
       if (hasChanged && campaign.status !== 'draft')
         await manager.query(

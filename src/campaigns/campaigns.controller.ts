@@ -70,7 +70,10 @@ export class CampaignsController {
   /** Creates a draft. Add recipients, look at the preview, then start it. */
   @Fails(...contentProblems)
   @Post()
-  async create(@WorkspaceId() workspaceId: string, @Body() body: CreateCampaignDto): Promise<CampaignResponse> {
+  async create(
+    @WorkspaceId() workspaceId: string,
+    @Body() body: CreateCampaignDto,
+  ): Promise<CampaignResponse> {
     return this.answer(await this.campaigns.create(workspaceId, body));
   }
 
@@ -92,7 +95,10 @@ export class CampaignsController {
   @Allow('viewer')
   @Fails(CampaignNotFound)
   @Get(':id')
-  async get(@WorkspaceId() workspaceId: string, @Param('id', UuidPipe) id: string): Promise<CampaignResponse> {
+  async get(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', UuidPipe) id: string,
+  ): Promise<CampaignResponse> {
     return this.answer(await this.campaigns.get(workspaceId, id));
   }
 
@@ -264,7 +270,11 @@ export class CampaignsController {
     @Res() response: Response,
   ): Promise<void> {
     const campaign = await this.campaigns.get(workspaceId, id);
-    await sendCsv(response, `${campaign.name} report`, reportCsv(this.recipients.report(campaign)));
+    await sendCsv(
+      response,
+      `${campaign.name} report`,
+      reportCsv(campaign.columns, this.recipients.report(campaign)),
+    );
   }
 
   /** The invalid lines of the lists as CSV, each with its reason. Correct them, and upload the file. */

@@ -1,7 +1,9 @@
 import { Module } from '@nestjs/common';
+import { TypeOrmModule } from '@nestjs/typeorm';
 import { MessagesModule } from '../messages/messages.module.js';
 import { QueuesModule } from '../queues/queues.module.js';
 import { SendingModule } from '../sending/sending.module.js';
+import { Campaign } from './campaign.entity.js';
 import { CampaignStatsService } from './campaign-stats.service.js';
 import { CampaignsService } from './campaigns.service.js';
 import { DealingService } from './dealing.service.js';
@@ -9,5 +11,9 @@ import { RecipientsService } from './recipients.service.js';
 
 const services = [CampaignsService, RecipientsService, DealingService, CampaignStatsService];
 
-@Module({ imports: [MessagesModule, QueuesModule, SendingModule], providers: services, exports: services })
+@Module({
+  imports: [TypeOrmModule.forFeature([Campaign]), MessagesModule, QueuesModule, SendingModule],
+  providers: services,
+  exports: services,
+})
 export class CampaignsModule {}

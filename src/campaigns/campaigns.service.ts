@@ -7,7 +7,12 @@ import { ContentPreparation } from '../messages/content-preparation.js';
 import { SendMessageDto } from '../messages/messages.dto.js';
 import { given } from '../platform/database/given.js';
 import { toDto } from '../platform/http/validation.js';
-import { Campaign, type CampaignDetails, type CampaignMessage, type CampaignStatus } from './campaign.entity.js';
+import {
+  Campaign,
+  type CampaignDetails,
+  type CampaignMessage,
+  type CampaignStatus,
+} from './campaign.entity.js';
 import { CampaignHasNoRecipients, CampaignNotFound, CampaignStatusConflict } from './campaign-errors.js';
 import type {
   CampaignMessageDto,
@@ -83,8 +88,12 @@ export class CampaignsService {
       if (isFrozen && status !== 'draft') throw new CampaignStatusConflict('changed', status);
       if (wanted.accountIds && isEnded(status)) throw new CampaignStatusConflict('changed', status);
       const { name, startAt } = wanted;
-      const changes = given({ name, message, startAt: toDate(startAt) });
-      if (Object.keys(changes).length > 0) await manager.update(Campaign, { id }, changes);
+      await manager.query(
+        `update campaigns set name = coalesce($2, name), message = coalesce($3, message),
+           start_at = case when $4 then $5::timestamptz else start_at end
+         where id = $1`,
+        [id, name ?? null, message ?? null, startAt !== undefined, startAt ?? null],
+      );
       if (wanted.accountIds) await setAccounts(manager, workspaceId, id, wanted.accountIds);
     });
     return this.get(workspaceId, id);
@@ -188,13 +197,20 @@ export class CampaignsService {
       [id, accountIds],
     );
     const { rate, seconds } = row!;
-    const left = (counts.waiting ?? 0) + (counts.queued ?? 0) + (counts.scheduled ?? 0) + (counts.sending ?? 0);
+    const left =
+      (counts.waiting ?? 0) + (counts.queued ?? 0) + (counts.scheduled ?? 0) + (counts.sending ?? 0);
     if (left === 0) return { ratePerMinute: rate, etaSeconds: 0 };
-    return { ratePerMinute: rate, etaSeconds: rate === 0 ? null : Math.ceil((left * Math.max(seconds, 1)) / rate) };
+    return {
+      ratePerMinute: rate,
+      etaSeconds: rate === 0 ? null : Math.ceil((left * Math.max(seconds, 1)) / rate),
+    };
   }
 
   /** Stores the file of a message, and finds the mistakes of its templates. */
-  private async prepare(workspaceId: string, { metadata, ...wanted }: CampaignMessageDto): Promise<CampaignMessage> {
+  private async prepare(
+    workspaceId: string,
+    { metadata, ...wanted }: CampaignMessageDto,
+  ): Promise<CampaignMessage> {
     // Any recipient: the content does not depend on it.
     const dto = Object.assign(toDto(SendMessageDto, {}), wanted, { to: 'campaign' });
     parseMessageTemplate(wanted);
@@ -221,10 +237,9 @@ export class CampaignsService {
   }
 
   private async withDetails(campaigns: Campaign[]): Promise<CampaignDetails[]> {
-    const rows = await this.database.query<(Pick<CampaignDetails, 'counts' | 'accountIds'> & { id: string })[]>(
-      `select c.id, ${details} from campaigns c where c.id = any($1)`,
-      [campaigns.map(({ id }) => id)],
-    );
+    const rows = await this.database.query<
+      (Pick<CampaignDetails, 'counts' | 'accountIds'> & { id: string })[]
+    >(`select c.id, ${details} from campaigns c where c.id = any($1)`, [campaigns.map(({ id }) => id)]);
     const byId = new Map(rows.map((row) => [row.id, row]));
     return campaigns.map((campaign) => {
       const { counts, accountIds } = byId.get(campaign.id)!;
@@ -282,8 +297,4 @@ async function setAccounts(
      on conflict do nothing`,
     [id, workspaceId, accountIds],
   );
-}
-
-function toDate(time: string | null | undefined): Date | null | undefined {
-  return typeof time === 'string' ? new Date(time) : time;
 }

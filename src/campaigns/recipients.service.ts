@@ -145,7 +145,9 @@ export class RecipientsService {
   }
 
   /** The invalid lines of the lists, in their order. */
-  async *invalidLines({ id }: CampaignDetails): AsyncGenerator<Pick<InvalidLine, 'column' | 'reason' | 'values'>> {
+  async *invalidLines({
+    id,
+  }: CampaignDetails): AsyncGenerator<Pick<InvalidLine, 'column' | 'reason' | 'values'>> {
     let line = -1;
     let fingerprint = '';
     for (;;) {
@@ -231,7 +233,9 @@ export class RecipientsService {
         id,
         workspaceId,
         lines.map(({ line }) => line),
-        lines.map(({ values }) => createHash('sha256').update(JSON.stringify(values)).digest('base64url').slice(0, 22)),
+        lines.map(({ values }) =>
+          createHash('sha256').update(JSON.stringify(values)).digest('base64url').slice(0, 22),
+        ),
         lines.map(({ column }) => column ?? ''),
         lines.map(({ reason }) => reason),
         lines.map(({ value }) => value),
@@ -243,7 +247,9 @@ export class RecipientsService {
 
 /** The line, or what it lacks for the message of the campaign. */
 function lacking(row: ValidLine, required: string[]): ValidLine | InvalidLine {
-  const missing = required.find((name) => row.variables[variableKey(name)] === undefined && variableKey(name) !== 'to');
+  const missing = required.find(
+    (name) => row.variables[variableKey(name)] === undefined && variableKey(name) !== 'to',
+  );
   if (missing === undefined) return row;
   const { line, values, to } = row;
   return {

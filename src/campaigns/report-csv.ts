@@ -1,16 +1,32 @@
 import type { RecipientRow } from './recipients.service.js';
+import { variableKey } from './template.js';
 
-const ownColumns = ['to', 'status', 'error', 'accountId', 'sentAt', 'deliveredAt', 'readAt', 'failedAt', 'id'];
+const ownColumns = [
+  'to',
+  'status',
+  'error',
+  'accountId',
+  'sentAt',
+  'deliveredAt',
+  'readAt',
+  'failedAt',
+  'id',
+];
 
 /**
- * A report as CSV, in UTF-8 with a byte order mark, so that Excel opens it. The variables of the first recipients name the columns
- * behind Flotilla's own.
+ * A report as CSV, in UTF-8 with a byte order mark, so that Excel opens it. Behind Flotilla's own columns it has those of the list.
+ * @param header of the list; the variables of the first recipients complete it
  */
-export async function* reportCsv(parts: AsyncIterable<RecipientRow[]>): AsyncGenerator<string> {
+export async function* reportCsv(
+  header: readonly string[],
+  parts: AsyncIterable<RecipientRow[]>,
+): AsyncGenerator<string> {
   let names: string[] | undefined;
   for await (const rows of parts) {
     if (!names) {
-      names = [...new Set(rows.flatMap(({ variables }) => Object.keys(variables)))];
+      const found = new Set(rows.flatMap(({ variables }) => Object.keys(variables)));
+      const listed = header.map(variableKey).filter((name) => found.has(name));
+      names = [...new Set([...listed, ...found])];
       yield `\ufeff${csvLine([...ownColumns, ...names])}`;
     }
     const variables = names;
@@ -22,7 +38,9 @@ export async function* reportCsv(parts: AsyncIterable<RecipientRow[]>): AsyncGen
             row.status,
             row.error_message ?? '',
             row.account_id ?? '',
-            ...[row.sent_at, row.delivered_at, row.read_at, row.failed_at].map((time) => time?.toISOString() ?? ''),
+            ...[row.sent_at, row.delivered_at, row.read_at, row.failed_at].map(
+              (time) => time?.toISOString() ?? '',
+            ),
             row.id,
             ...variables.map((name) => row.variables[name] ?? ''),
           ]),

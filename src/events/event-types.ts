@@ -39,8 +39,8 @@ export const eventTypes = {
   'group.participants': 'somebody has joined or left a group, or has become or ceased to be its admin',
   'group.updated': 'the subject, description, picture or settings of a group have changed',
   'webhook.disabled': 'a webhook was disabled, because its endpoint is gone or has failed for days',
-  'campaign.status': 'a campaign has another status (campaigns are not built yet)',
-  'campaign.progress': 'how far a campaign has got (campaigns are not built yet)',
+  'campaign.status': 'a campaign has another status',
+  'campaign.progress': 'how far a campaign is: how many of its recipients have each status',
   'web_version.status':
     'a version of WhatsApp Web was found, passed its trial or was refused; it belongs to no workspace, so only the admin sees it',
   'instance.status': 'an instance has another status; it belongs to no workspace, so only the admin sees it',

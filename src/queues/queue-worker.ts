@@ -9,7 +9,7 @@ import { LOGGER } from '../platform/logging/logging.module.js';
 import { REDIS } from '../platform/queues/redis.js';
 import { WorkerCampaignShare } from './worker-campaign-share.js';
 import { type JobContext, JobRunner, QUEUE_PROCESSORS, type QueueProcessor } from './job-runner.js';
-import { isLaneQueue, queuePolicies, unfilledQueues, type QueueName } from './queue-policies.js';
+import { isLaneQueue, queuePolicies, type QueueName } from './queue-policies.js';
 import { QueueSources, type Source } from './queue-sources.js';
 import { QueueStates, type WorkerControl } from './queue-states.js';
 import { defaultWorkerOptions, type StopReason, type WorkerOptions } from './worker-options.js';
@@ -108,10 +108,7 @@ export class QueueWorker implements OnModuleDestroy {
   private async runUntilStopped(): Promise<StopReason> {
     const { queues, sleepMs } = this.options;
     this.sources = new QueueSources(
-      queues.flatMap((name) => {
-        const processor = this.processorOf(name);
-        return processor ? [{ name, processor }] : [];
-      }),
+      queues.map((name) => ({ name, processor: this.processorOf(name) })),
       sleepMs,
       this.redis,
       this.logger,
@@ -136,13 +133,9 @@ export class QueueWorker implements OnModuleDestroy {
     return reason;
   }
 
-  private processorOf(queue: QueueName): QueueProcessor | undefined {
+  private processorOf(queue: QueueName): QueueProcessor {
     const processor = this.processors.find(({ queues }) => queues.includes(queue));
-    if (!processor) {
-      if (!unfilledQueues.has(queue))
-        throw new Error(`No processor of this worker consumes the queue ${queue}.`);
-      this.logger.info({ queue }, 'nothing fills this queue yet');
-    }
+    if (!processor) throw new Error(`No processor of this worker consumes the queue ${queue}.`);
     return processor;
   }
 

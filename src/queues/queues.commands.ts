@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { print, printJson, printTable, type RunWithServices } from '../platform/command-line.js';
-import { queueNames, toQueueName, unfilledQueues } from './queue-policies.js';
+import { queueNames, toQueueName } from './queue-policies.js';
 
 /** `queue:pause`, `queue:resume`, `queue:restart`, `queue:status`. */
 export function addQueuesCommands(program: Command, run: RunWithServices): void {
@@ -70,9 +70,7 @@ export function addQueuesCommands(program: Command, run: RunWithServices): void 
         const isIdle = (worker: (typeof workers)[number]) =>
           worker.status === 'paused' || worker.queues.every((queue) => paused.has(queue));
         const status = workers.length === 0 ? 'inactive' : workers.every(isIdle) ? 'paused' : 'running';
-        const unserved = queueNames.filter(
-          (name) => !unfilledQueues.has(name) && !workers.some((worker) => worker.queues.includes(name)),
-        );
+        const unserved = queueNames.filter((name) => !workers.some((worker) => worker.queues.includes(name)));
         process.exitCode = { running: 0, paused: 1, inactive: 2 }[status];
         if (json) {
           printJson({ status, pausedQueues: [...paused.keys()], unservedQueues: unserved, workers });

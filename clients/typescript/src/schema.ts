@@ -739,6 +739,243 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/campaigns": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists campaigns, newest first.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["campaigns.list"];
+        put?: never;
+        /**
+         * Creates a draft. Add recipients, look at the preview, then start it.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["campaigns.create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One campaign, with how far it is.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["campaigns.get"];
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a draft or a campaign that has ended, with its lists. Messages that were sent stay.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        delete: operations["campaigns.delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes a draft. After the start, only its name and its accounts can change.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        patch: operations["campaigns.update"];
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/recipients": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the recipients, in the order of the lists.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["campaigns.listRecipients"];
+        put?: never;
+        /**
+         * Adds recipients, as many as you like in one request: JSON, NDJSON (`application/x-ndjson`), CSV (`text/csv`) with a header, or
+         *     XLSX. A person who is in the campaign already is a duplicate. The same list again adds nothing.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["campaigns.load"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/recipients/{recipientId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One recipient, and what became of the message.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["campaigns.getRecipient"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The messages of the first five recipients.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        post: operations["campaigns.preview"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Starts a draft, or schedules it if `startAt` is later.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["campaigns.start"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pauses a campaign: no further message of it begins to be sent.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["campaigns.pause"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Goes on with a paused campaign; with `failed` or `all`, also sends failed messages again.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["campaigns.resume"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancels a campaign: whoever has not got the message gets none.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["campaigns.cancel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/report.csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All recipients as CSV: the number, the variables, and what became of the message.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["campaigns.report"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/invalid.csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The invalid lines of the lists as CSV, each with its reason. Correct them, and upload the file.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["campaigns.invalid"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/media": {
         parameters: {
             query?: never;
@@ -1749,8 +1986,8 @@ export interface webhooks {
          *     - `group.participants`: somebody has joined or left a group, or has become or ceased to be its admin
          *     - `group.updated`: the subject, description, picture or settings of a group have changed
          *     - `webhook.disabled`: a webhook was disabled, because its endpoint is gone or has failed for days
-         *     - `campaign.status`: a campaign has another status (campaigns are not built yet)
-         *     - `campaign.progress`: how far a campaign has got (campaigns are not built yet)
+         *     - `campaign.status`: a campaign has another status
+         *     - `campaign.progress`: how far a campaign is: how many of its recipients have each status
          *     - `web_version.status`: a version of WhatsApp Web was found, passed its trial or was refused; it belongs to no workspace, so only the admin sees it
          *     - `instance.status`: an instance has another status; it belongs to no workspace, so only the admin sees it
          *     - `webhook.test`: somebody has called `POST /webhooks/{id}/test`. This event is not in the log, and its id is not a place in the log.
@@ -3267,6 +3504,291 @@ export interface components {
              * @example 👍
              */
             emoji: string;
+        };
+        /**
+         * @example {
+         *       "text": "Your parcel is on its way."
+         *     }
+         */
+        CampaignMessageDto: {
+            /**
+             * @description For the type `text`.
+             * @example Your parcel is on its way.
+             */
+            text?: string | null;
+            /** @description For the type `contact`: one contact or a list. */
+            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][] | null;
+            /**
+             * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
+             * @default text
+             * @enum {string|null}
+             */
+            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice" | null;
+            /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
+            media?: components["schemas"]["MediaSourceDto"] | null;
+            /** @description For the type `location`. */
+            location?: components["schemas"]["LocationDto"] | null;
+            /** @description For the type `poll`. */
+            poll?: components["schemas"]["PollDto"] | null;
+            /** @description For the types `image`, `video` and `voice`: the recipient can open the media once, on a phone. */
+            viewOnce?: boolean | null;
+            /**
+             * @description For the type `video`: it plays again and again without sound, as a GIF does. Flotilla converts an animated GIF or WebP, and
+             *     video that is not MP4, to MP4.
+             */
+            gif?: boolean | null;
+            /** @description For the type `text`: `false` sends it without a preview of its link. */
+            linkPreview?: boolean | null;
+            /** @description Your own data. Flotilla returns it with the message and in every event of the message. */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+        };
+        /**
+         * @example {
+         *       "name": "Spring sale",
+         *       "accountIds": [
+         *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
+         *       ],
+         *       "message": {
+         *         "text": "Your parcel is on its way."
+         *       },
+         *       "country": "ID"
+         *     }
+         */
+        CreateCampaignDto: {
+            /**
+             * Format: date-time
+             * @description When the campaign starts after `POST /campaigns/:id/start`. Default: at once.
+             */
+            startAt?: string | null;
+            /** @example Spring sale */
+            name: string;
+            /** @description The accounts that send. Each recipient gets the message from one of them. */
+            accountIds: string[];
+            message: components["schemas"]["CampaignMessageDto"];
+            /**
+             * @description The country of numbers without a country code. Default: `defaultCountry` of the workspace.
+             * @example ID
+             */
+            country?: string | null;
+        };
+        /**
+         * @example {
+         *       "total": 1,
+         *       "queued": 1,
+         *       "sending": 1,
+         *       "sent": 1,
+         *       "delivered": 1,
+         *       "read": 1,
+         *       "failed": 1,
+         *       "unknown": 1,
+         *       "cancelled": 1
+         *     }
+         */
+        CampaignCounts: {
+            total: number;
+            /** @description Waiting for their turn. */
+            queued: number;
+            sending: number;
+            sent: number;
+            delivered: number;
+            read: number;
+            failed: number;
+            /** @description Nobody can tell whether the message was sent. */
+            unknown: number;
+            cancelled: number;
+        };
+        /**
+         * @example {
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "name": "name",
+         *       "status": "cancelled",
+         *       "pauseReason": "pauseReason",
+         *       "accountIds": [
+         *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
+         *       ],
+         *       "message": {},
+         *       "country": "country",
+         *       "counts": {
+         *         "total": 1,
+         *         "queued": 1,
+         *         "sending": 1,
+         *         "sent": 1,
+         *         "delivered": 1,
+         *         "read": 1,
+         *         "failed": 1,
+         *         "unknown": 1,
+         *         "cancelled": 1
+         *       },
+         *       "invalidCount": 1,
+         *       "duplicateCount": 1,
+         *       "ratePerMinute": 1,
+         *       "etaSeconds": 1,
+         *       "startAt": "2026-11-25T10:00:00.000Z",
+         *       "createdAt": "2026-11-25T10:00:00.000Z",
+         *       "startedAt": "2026-11-25T10:00:00.000Z",
+         *       "finishedAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        CampaignResponse: {
+            id: string;
+            workspaceId: string;
+            name: string;
+            /** @enum {string} */
+            status: "cancelled" | "completed" | "draft" | "paused" | "running" | "scheduled";
+            /** @description Why it is paused: `user_initiated`. */
+            pauseReason: string | null;
+            accountIds: string[];
+            message: {
+                [key: string]: unknown;
+            };
+            country: string | null;
+            counts: components["schemas"]["CampaignCounts"];
+            /** @description Lines of the lists that name no recipient. `GET /campaigns/:id/invalid.csv` has them. */
+            invalidCount: number;
+            /** @description Lines of the lists with a person that the campaign had already. */
+            duplicateCount: number;
+            /** @description How many messages reached an end in the last minute. */
+            ratePerMinute: number;
+            /** @description When the campaign ends at this rate, in seconds. Null if that is not known. */
+            etaSeconds: number | null;
+            /** Format: date-time */
+            startAt: string | null;
+            /** Format: date-time */
+            createdAt: string;
+            /** Format: date-time */
+            startedAt: string | null;
+            /** Format: date-time */
+            finishedAt: string | null;
+        };
+        /** @example {} */
+        UpdateCampaignDto: {
+            /**
+             * Format: date-time
+             * @description Null: the campaign starts at once.
+             */
+            startAt?: string | null;
+            name?: string | null;
+            accountIds?: string[] | null;
+            message?: components["schemas"]["CampaignMessageDto"] | null;
+        };
+        /**
+         * @example {
+         *       "line": 1,
+         *       "column": "column",
+         *       "to": "6281234567890",
+         *       "message": "message"
+         *     }
+         */
+        InvalidLine: {
+            /** @description The number of the line in the list. The header is line 1. */
+            line: number;
+            column: string;
+            to: string;
+            message: string;
+        };
+        /**
+         * @example {
+         *       "accepted": 1,
+         *       "duplicates": 1,
+         *       "invalid": [
+         *         {
+         *           "line": 1,
+         *           "column": "column",
+         *           "to": "6281234567890",
+         *           "message": "message"
+         *         }
+         *       ],
+         *       "invalidCount": 1
+         *     }
+         */
+        LoadResponse: {
+            /** @description New recipients. */
+            accepted: number;
+            /** @description Persons that the campaign had already, in this list or in an earlier one. */
+            duplicates: number;
+            /** @description The first 100 invalid lines. */
+            invalid: components["schemas"]["InvalidLine"][];
+            invalidCount: number;
+        };
+        /**
+         * @example {
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "to": "6281234567890",
+         *       "variables": {},
+         *       "status": "cancelled",
+         *       "error": {
+         *         "code": "code",
+         *         "message": "message"
+         *       },
+         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "sentAt": "2026-11-25T10:00:00.000Z",
+         *       "deliveredAt": "2026-11-25T10:00:00.000Z",
+         *       "readAt": "2026-11-25T10:00:00.000Z",
+         *       "failedAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        RecipientResponse: {
+            /** @description The id of the recipient, and of its message as soon as an account has it. */
+            id: string;
+            to: string;
+            variables: {
+                [key: string]: string;
+            };
+            /** @enum {string} */
+            status: "cancelled" | "delivered" | "expired" | "failed" | "played" | "queued" | "read" | "sending" | "sent" | "unknown";
+            error: components["schemas"]["MessageError"] | null;
+            /** @description The account that sends. Null until then. */
+            accountId: string | null;
+            /** Format: date-time */
+            sentAt: string | null;
+            /** Format: date-time */
+            deliveredAt: string | null;
+            /** Format: date-time */
+            readAt: string | null;
+            /** Format: date-time */
+            failedAt: string | null;
+        };
+        /**
+         * @example {
+         *       "to": "6281234567890",
+         *       "type": "type",
+         *       "text": "text",
+         *       "problem": "problem"
+         *     }
+         */
+        PreviewItem: {
+            to: string;
+            type: string;
+            text: string | null;
+            /** @description Why this recipient gets no message. Null if it gets one. */
+            problem: string | null;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "to": "6281234567890",
+         *           "type": "type",
+         *           "text": "text",
+         *           "problem": "problem"
+         *         }
+         *       ]
+         *     }
+         */
+        PreviewResponse: {
+            items: components["schemas"]["PreviewItem"][];
+        };
+        /** @example {} */
+        ResumeCampaignDto: {
+            /**
+             * @description `pending`: who has not got the message yet. `failed`: who could not get it, again. `all`: both.
+             * @default pending
+             * @enum {string|null}
+             */
+            which?: "all" | "failed" | "pending" | null;
         };
         /**
          * @example {
@@ -4861,7 +5383,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_type_unsupported" | "campaign.list_unreadable" | "campaign.list_without_header" | "campaign.no_recipients" | "campaign.not_found" | "campaign.recipient_not_found" | "campaign.status_conflict" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -5081,6 +5603,32 @@ export interface components {
                 };
             };
         };
+        /**
+         * @description `campaign.list_column_twice`: Two columns have the name empty. Upper and lower case make no difference. Rename one of the columns.
+         *
+         *     `campaign.list_column_unknown`: The mapping of the columns names the column empty, and the list does not have it. The columns are …. Correct the mapping.
+         *
+         *     `campaign.list_empty`: …
+         *
+         *     `campaign.list_number_column`: No column seems to hold the phone numbers. The columns are …. Rename the column of the numbers to "to", or name it in the mapping of the columns as "to".
+         *
+         *     `campaign.list_too_large`: …
+         *
+         *     `campaign.list_unreadable`: …
+         *
+         *     `campaign.list_without_header`: Line … is the first line of the list, and it holds a phone number. Insert a line above it with the names of the columns, for example: to,name,city.
+         */
+        "campaign.list_column_twice-campaign.list_column_unknown-campaign.list_empty-campaign.list_number_column-campaign.list_too_large-campaign.list_unreadable-campaign.list_without_header": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_unreadable" | "campaign.list_without_header";
+                };
+            };
+        };
         /** @description `chat.no_presence`: This version of WhatsApp Web does not show the presence of a chat as Flotilla knows it. Pin a version that does: docs/whatsapp-web.md. */
         "chat.no_presence": {
             headers: {
@@ -5250,6 +5798,30 @@ export interface components {
         /**
          * @description `message.content_mismatch`: A message of type … does not take …. Remove it, or change the type. The text below an image, a video or a document is media.caption.
          *
+         *     `media.url_unavailable`: The media could not be downloaded: …
+         *
+         *     `media.empty`: The file is empty. Send a file with at least one byte.
+         *
+         *     `media.type_mismatch`: The bytes of the file are not image/png. Declare the right type, or leave the type out.
+         *
+         *     `media.type_refused`: Flotilla does not send programs, and this is …. Send a link to it, or an archive with a password.
+         *
+         *     `media.not_convertible`: The file (audio/mpeg) cannot be converted to a voice message: it has no sound, is damaged or takes too much time of a processor. Send OGG with Opus, or send the file as a document.
+         */
+        "message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "message.content_mismatch" | "media.url_unavailable" | "media.empty" | "media.type_mismatch" | "media.type_refused" | "media.not_convertible";
+                };
+            };
+        };
+        /**
+         * @description `message.content_mismatch`: A message of type … does not take …. Remove it, or change the type. The text below an image, a video or a document is media.caption.
+         *
          *     `message.cannot_post`: A story is text, image or video, without replyTo and mentions. Change it, or send it to a person or a group.
          *
          *     `media.url_unavailable`: The media could not be downloaded: …
@@ -5368,6 +5940,26 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "rate_limit.exceeded" | "workspace.too_much_unread" | "events.too_many_streams";
+                };
+            };
+        };
+        /**
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
+         *
+         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
+         *
+         *     `media.too_many_downloads`: This workspace is downloading … media URLs, the limit. Wait until some have ended, upload the files with POST /media instead, or raise MEDIA_DOWNLOADS_PER_WORKSPACE.
+         *
+         *     `media.too_many_conversions`: Too many files wait for their conversion. Try again in some seconds, or send files that need none: OGG with Opus, JPEG, PNG, WebP stickers and MP4.
+         */
+        "rate_limit.exceeded-workspace.too_much_unread-media.too_many_downloads-media.too_many_conversions": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "media.too_many_downloads" | "media.too_many_conversions";
                 };
             };
         };
@@ -5642,6 +6234,40 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "request.conflict" | "api_key.limit_reached";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `campaign.status_conflict`: The campaign is …, so it cannot be …. undefined
+         */
+        "request.conflict-campaign.status_conflict": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "campaign.status_conflict";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `campaign.status_conflict`: The campaign is …, so it cannot be …. undefined
+         *
+         *     `campaign.no_recipients`: The campaign has no recipients. Upload a list first: POST /campaigns/:id/recipients.
+         */
+        "request.conflict-campaign.status_conflict-campaign.no_recipients": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "campaign.status_conflict" | "campaign.no_recipients";
                 };
             };
         };
@@ -5962,6 +6588,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "request.unsupported_media_type";
+                };
+            };
+        };
+        /**
+         * @description `request.unsupported_media_type`: The Content-Type is text/plain. This route takes JSON: send it with "Content-Type: application/json".
+         *
+         *     `campaign.list_type_unsupported`: The Content-Type is …. Send the list with text/csv, application/x-ndjson, application/json, or application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.
+         */
+        "request.unsupported_media_type-campaign.list_type_unsupported": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.unsupported_media_type" | "campaign.list_type_unsupported";
                 };
             };
         };
@@ -6325,6 +6967,24 @@ export interface components {
          *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
          *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
+         */
+        "workspace.not_found-account.not_found-media.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "account.not_found" | "media.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
+         *
+         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
          *
          *     `message.not_found`: This workspace has no message ….
          */
@@ -6370,6 +7030,60 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "api_key.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `campaign.not_found`: This workspace has no campaign …. GET /campaigns lists its campaigns.
+         */
+        "workspace.not_found-campaign.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "campaign.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `campaign.not_found`: This workspace has no campaign …. GET /campaigns lists its campaigns.
+         *
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
+         *
+         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
+         */
+        "workspace.not_found-campaign.not_found-account.not_found-media.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "campaign.not_found" | "account.not_found" | "media.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `campaign.not_found`: This workspace has no campaign …. GET /campaigns lists its campaigns.
+         *
+         *     `campaign.recipient_not_found`: This campaign has no recipient ….
+         */
+        "workspace.not_found-campaign.not_found-campaign.recipient_not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "campaign.not_found" | "campaign.recipient_not_found";
                 };
             };
         };
@@ -8397,6 +9111,694 @@ export interface operations {
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-message.not_found"];
             409: components["responses"]["request.conflict-message.not_resendable"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.list": {
+        parameters: {
+            query?: {
+                /** @description The `nextCursor` of the previous page. */
+                cursor?: string;
+                /** @description The maximum number of items, 1 to 200. */
+                limit?: number;
+                status?: "draft" | "scheduled" | "running" | "paused" | "completed" | "cancelled";
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "name": "name",
+                     *           "status": "cancelled",
+                     *           "pauseReason": "pauseReason",
+                     *           "accountIds": [
+                     *             "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
+                     *           ],
+                     *           "message": {},
+                     *           "country": "country",
+                     *           "counts": {
+                     *             "total": 1,
+                     *             "queued": 1,
+                     *             "sending": 1,
+                     *             "sent": 1,
+                     *             "delivered": 1,
+                     *             "read": 1,
+                     *             "failed": 1,
+                     *             "unknown": 1,
+                     *             "cancelled": 1
+                     *           },
+                     *           "invalidCount": 1,
+                     *           "duplicateCount": 1,
+                     *           "ratePerMinute": 1,
+                     *           "etaSeconds": 1,
+                     *           "startAt": "2026-11-25T10:00:00.000Z",
+                     *           "createdAt": "2026-11-25T10:00:00.000Z",
+                     *           "startedAt": "2026-11-25T10:00:00.000Z",
+                     *           "finishedAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["CampaignResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.create": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateCampaignDto"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CampaignResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-account.not_found-media.not_found"];
+            409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
+            415: components["responses"]["request.unsupported_media_type"];
+            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-media.too_many_downloads-media.too_many_conversions"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable-media.converter_missing"];
+        };
+    };
+    "campaigns.get": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CampaignResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.delete": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            409: components["responses"]["request.conflict-campaign.status_conflict"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.update": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateCampaignDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CampaignResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found-account.not_found-media.not_found"];
+            409: components["responses"]["request.conflict-campaign.status_conflict"];
+            413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
+            415: components["responses"]["request.unsupported_media_type"];
+            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-media.too_many_downloads-media.too_many_conversions"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable-media.converter_missing"];
+        };
+    };
+    "campaigns.listRecipients": {
+        parameters: {
+            query?: {
+                /** @description The `nextCursor` of the previous page. */
+                cursor?: string;
+                /** @description The maximum number of items, 1 to 200. */
+                limit?: number;
+                status?: "queued" | "sending" | "sent" | "delivered" | "read" | "played" | "failed" | "unknown" | "cancelled" | "expired";
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "to": "6281234567890",
+                     *           "variables": {},
+                     *           "status": "cancelled",
+                     *           "error": {
+                     *             "code": "code",
+                     *             "message": "message"
+                     *           },
+                     *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "sentAt": "2026-11-25T10:00:00.000Z",
+                     *           "deliveredAt": "2026-11-25T10:00:00.000Z",
+                     *           "readAt": "2026-11-25T10:00:00.000Z",
+                     *           "failedAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["RecipientResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.load": {
+        parameters: {
+            query?: {
+                /** @description The column of the numbers, if its name is not a usual one. */
+                to?: string;
+                /** @description The sheet of an XLSX file. Default: the first visible one. */
+                sheet?: string;
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "variables": {
+                 *             "name": "Sari"
+                 *           }
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/json": {
+                    recipients?: {
+                        to: string;
+                        variables?: {
+                            [key: string]: unknown;
+                        };
+                    }[];
+                };
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "variables": {
+                 *             "name": "Sari"
+                 *           }
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/x-ndjson": {
+                    recipients?: {
+                        to: string;
+                        variables?: {
+                            [key: string]: unknown;
+                        };
+                    }[];
+                };
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "variables": {
+                 *             "name": "Sari"
+                 *           }
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "text/csv": {
+                    recipients?: {
+                        to: string;
+                        variables?: {
+                            [key: string]: unknown;
+                        };
+                    }[];
+                };
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "variables": {
+                 *             "name": "Sari"
+                 *           }
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {
+                    recipients?: {
+                        to: string;
+                        variables?: {
+                            [key: string]: unknown;
+                        };
+                    }[];
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoadResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            409: components["responses"]["request.conflict-campaign.status_conflict"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type-campaign.list_type_unsupported"];
+            422: components["responses"]["campaign.list_column_twice-campaign.list_column_unknown-campaign.list_empty-campaign.list_number_column-campaign.list_too_large-campaign.list_unreadable-campaign.list_without_header"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.getRecipient": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                recipientId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecipientResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found-campaign.recipient_not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.preview": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PreviewResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            409: components["responses"]["request.conflict"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.start": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CampaignResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            409: components["responses"]["request.conflict-campaign.status_conflict-campaign.no_recipients"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.pause": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CampaignResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            409: components["responses"]["request.conflict-campaign.status_conflict"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.resume": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResumeCampaignDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CampaignResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            409: components["responses"]["request.conflict-campaign.status_conflict"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.cancel": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CampaignResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            409: components["responses"]["request.conflict-campaign.status_conflict"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.report": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The report. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example text */
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.invalid": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The invalid lines. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example text */
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
