@@ -150,6 +150,96 @@ CREATE INDEX audit_log_workspace ON public.audit_log USING btree (workspace_id, 
 alter table audit_log enable row level security;
 create policy workspace on audit_log for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 
+create table campaign_accounts (
+  campaign_id uuid not null,
+  account_id uuid not null,
+  workspace_id uuid not null,
+  constraint campaign_accounts_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE,
+  constraint campaign_accounts_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,
+  constraint campaign_accounts_pkey PRIMARY KEY (campaign_id, account_id),
+  constraint campaign_accounts_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE
+);
+CREATE INDEX campaign_accounts_account ON public.campaign_accounts USING btree (account_id);
+CREATE INDEX campaign_accounts_workspace ON public.campaign_accounts USING btree (workspace_id);
+alter table campaign_accounts enable row level security;
+create policy workspace on campaign_accounts for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on campaign_accounts to flotilla_tenant;
+
+create table campaign_changes (
+  campaign_id uuid not null,
+  workspace_id uuid not null,
+  old_status text,
+  new_status text,
+  recipients bigint not null default 1,
+  constraint campaign_changes_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE
+);
+CREATE INDEX campaign_changes_campaign ON public.campaign_changes USING btree (campaign_id);
+alter table campaign_changes enable row level security;
+create policy workspace on campaign_changes for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on campaign_changes to flotilla_tenant;
+
+create table campaign_invalid_lines (
+  campaign_id uuid not null,
+  workspace_id uuid not null,
+  line bigint not null,
+  fingerprint text not null,
+  column text not null,
+  reason text not null,
+  value text not null,
+  fields jsonb not null,
+  constraint campaign_invalid_lines_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,
+  constraint campaign_invalid_lines_pkey PRIMARY KEY (campaign_id, line, fingerprint)
+);
+alter table campaign_invalid_lines enable row level security;
+create policy workspace on campaign_invalid_lines for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on campaign_invalid_lines to flotilla_tenant;
+
+create table campaign_recipients (
+  campaign_id uuid not null,
+  id uuid not null,
+  workspace_id uuid not null,
+  person text not null,
+  recipient text not null,
+  variables jsonb not null default '{}'::jsonb,
+  account_id uuid,
+  is_dealt boolean not null default false,
+  constraint campaign_recipients_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,
+  constraint campaign_recipients_pkey PRIMARY KEY (campaign_id, id)
+);
+CREATE INDEX campaign_recipients_waiting ON public.campaign_recipients USING btree (campaign_id, account_id, id) WHERE (NOT is_dealt);
+CREATE UNIQUE INDEX campaign_recipients_person ON public.campaign_recipients USING btree (campaign_id, person);
+alter table campaign_recipients enable row level security;
+create policy workspace on campaign_recipients for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on campaign_recipients to flotilla_tenant;
+
+create table campaigns (
+  id uuid not null,
+  workspace_id uuid not null,
+  name text not null,
+  status text not null default 'draft'::text,
+  pause_reason text,
+  message jsonb not null,
+  country text,
+  start_at timestamp with time zone,
+  counts jsonb not null default '{}'::jsonb,
+  invalid_count bigint not null default 0,
+  duplicate_count bigint not null default 0,
+  columns jsonb not null default '[]'::jsonb,
+  created_at timestamp with time zone not null default now(),
+  started_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  constraint campaigns_pkey PRIMARY KEY (id),
+  constraint campaigns_status_check CHECK ((status = ANY (ARRAY['draft'::text, 'scheduled'::text, 'running'::text, 'paused'::text, 'completed'::text, 'cancelled'::text]))),
+  constraint campaigns_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE
+);
+CREATE INDEX campaigns_due ON public.campaigns USING btree (start_at) WHERE (status = 'scheduled'::text);
+CREATE INDEX campaigns_running ON public.campaigns USING btree (id) WHERE (status = 'running'::text);
+CREATE INDEX campaigns_workspace ON public.campaigns USING btree (workspace_id, id DESC);
+CREATE TRIGGER campaign_status_changed AFTER UPDATE OF status ON public.campaigns FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION publish_campaign_status();
+alter table campaigns enable row level security;
+create policy workspace on campaigns for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on campaigns to flotilla_tenant;
+
 create table connection_logs (
   id bigint not null generated always as identity,
   workspace_id uuid not null,
@@ -387,6 +477,8 @@ END) stored,
 );
 alter table messages set (fillfactor=75);
 CREATE INDEX messages_account ON public.messages USING btree (account_id, id DESC);
+CREATE INDEX messages_campaign ON public.messages USING btree (campaign_id, id) WHERE (campaign_id IS NOT NULL);
+CREATE INDEX messages_campaign_waiting ON public.messages USING btree (campaign_id, account_id) WHERE ((campaign_id IS NOT NULL) AND (stage IS NOT NULL));
 CREATE INDEX messages_cold ON public.messages USING btree (account_id, chat_id) WHERE (is_cold AND (stage IS NOT NULL));
 CREATE INDEX messages_ended ON public.messages USING btree (workspace_id, ended, id DESC) WHERE (ended IS NOT NULL);
 CREATE INDEX messages_expiring ON public.messages USING btree (expires_at) WHERE ((expires_at IS NOT NULL) AND (stage = ANY (ARRAY['scheduled'::text, 'queued'::text])));
@@ -406,13 +498,15 @@ CREATE UNIQUE INDEX messages_whatsapp_id ON public.messages USING btree (account
 CREATE TRIGGER message_acted_on AFTER UPDATE OF edited_at, revoked_at, reactions, votes ON public.messages FOR EACH ROW EXECUTE FUNCTION publish_message_action();
 CREATE TRIGGER message_awaited AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.awaited_status IS NOT NULL) AND (old.status <> new.status) AND (new.status <> ALL (ARRAY['scheduled'::text, 'queued'::text, 'sending'::text])) AND ((new.awaited_status = 'delivered'::text) OR (old.status = ANY (ARRAY['scheduled'::text, 'queued'::text, 'sending'::text]))))) EXECUTE FUNCTION notify_message_wait();
 CREATE TRIGGER message_changed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.status <> ALL (ARRAY['sending'::text, 'queued'::text, 'scheduled'::text])) AND (new.media_due_at IS NULL))) EXECUTE FUNCTION publish_message_event();
-CREATE TRIGGER message_created AFTER INSERT ON public.messages FOR EACH ROW WHEN ((new.media_due_at IS NULL)) EXECUTE FUNCTION publish_message_event();
+CREATE TRIGGER message_created AFTER INSERT ON public.messages FOR EACH ROW WHEN (((new.media_due_at IS NULL) AND (new.campaign_id IS NULL))) EXECUTE FUNCTION publish_message_event();
 CREATE TRIGGER message_ended BEFORE INSERT OR UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.status = ANY (ARRAY['failed'::text, 'unknown'::text, 'cancelled'::text, 'expired'::text])) OR (new.ended IS NOT NULL))) EXECUTE FUNCTION note_message_end();
 CREATE TRIGGER message_failed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.direction = 'outgoing'::text) AND (new.status = ANY (ARRAY['failed'::text, 'unknown'::text])))) EXECUTE FUNCTION record_failed_message();
 CREATE TRIGGER message_got_other_id AFTER UPDATE OF whatsapp_id ON public.messages FOR EACH ROW WHEN ((old.whatsapp_id <> new.whatsapp_id)) EXECUTE FUNCTION keep_used_whatsapp_id();
 CREATE TRIGGER message_holds_media BEFORE INSERT ON public.messages FOR EACH ROW WHEN (((new.direction = 'outgoing'::text) AND ((new.media ->> 'mediaId'::text) IS NOT NULL))) EXECUTE FUNCTION hold_media();
 CREATE TRIGGER message_media_settled AFTER UPDATE OF media_due_at ON public.messages FOR EACH ROW WHEN (((old.media_due_at IS NOT NULL) AND (new.media_due_at IS NULL))) EXECUTE FUNCTION publish_message_event();
 CREATE TRIGGER message_moved_on AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status = ANY (ARRAY['failed'::text, 'unknown'::text])) AND (new.status <> ALL (ARRAY['failed'::text, 'unknown'::text])))) EXECUTE FUNCTION forget_failed_message();
+CREATE TRIGGER message_of_campaign_changed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.campaign_id IS NOT NULL) AND (old.status IS DISTINCT FROM new.status))) EXECUTE FUNCTION note_campaign_change();
+CREATE TRIGGER message_of_campaign_created AFTER INSERT ON public.messages FOR EACH ROW WHEN ((new.campaign_id IS NOT NULL)) EXECUTE FUNCTION note_campaign_change();
 CREATE TRIGGER message_refused AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.status = 'failed'::text) AND (old.status <> 'failed'::text) AND (new.error_code = 'whatsapp.refused'::text) AND new.is_cold)) EXECUTE FUNCTION pause_cold_after_refusal();
 CREATE TRIGGER message_uncertain AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND ((old.status = 'unknown'::text) OR ((old.status = 'failed'::text) AND (old.error_code = 'whatsapp.refused'::text)) OR ((old.status = ANY (ARRAY['queued'::text, 'scheduled'::text])) AND (old.attempts > 0)) OR ((new.status = 'unknown'::text) OR ((new.status = 'failed'::text) AND (new.error_code = 'whatsapp.refused'::text)) OR ((new.status = ANY (ARRAY['queued'::text, 'scheduled'::text])) AND (new.attempts > 0)))))) EXECUTE FUNCTION note_uncertain_message();
 alter table messages enable row level security;
@@ -946,6 +1040,49 @@ AS $function$
         order by reserved.accounts, i.id limit 1
       $function$;
 
+CREATE OR REPLACE FUNCTION public.campaign_counts(campaign campaigns)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$
+        select campaign.counts || coalesce((
+          select jsonb_object_agg(status, coalesce((campaign.counts ->> status)::bigint, 0) + change)
+          from (
+            select status, sum(change) as change from (
+              select new_status as status, recipients as change from campaign_changes where campaign_id = campaign.id
+              union all
+              select old_status, - recipients from campaign_changes where campaign_id = campaign.id
+            ) changes where status is not null group by status
+          ) changed), '{}')
+      $function$;
+
+CREATE OR REPLACE FUNCTION public.campaign_json(c campaigns)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$
+        select jsonb_build_object('id', c.id, 'workspaceId', c.workspace_id, 'name', c.name, 'status', c.status,
+          'pauseReason', c.pause_reason, 'counts', (
+            select jsonb_build_object('total', sum(number), 'queued', sum(number) filter (where name in ('queued', 'scheduled')
+                or name = 'waiting' and c.status <> 'cancelled'),
+              'sending', sum(number) filter (where name = 'sending'), 'sent', sum(number) filter (where name = 'sent'),
+              'delivered', sum(number) filter (where name = 'delivered'), 'read', sum(number) filter (where name in ('read', 'played')),
+              'failed', sum(number) filter (where name in ('failed', 'expired')), 'unknown', sum(number) filter (where name = 'unknown'),
+              'cancelled', sum(number) filter (where name = 'cancelled' or name = 'waiting' and c.status = 'cancelled'))
+            from (values ('waiting'), ('queued'), ('scheduled'), ('sending'), ('sent'), ('delivered'), ('read'), ('played'), ('failed'),
+                ('expired'), ('unknown'), ('cancelled')) names (name)
+              cross join lateral (select coalesce((counted.counts ->> name)::bigint, 0) as number from (select campaign_counts(c) as counts) counted) found), 'startAt', iso_time(c.start_at),
+          'createdAt', iso_time(c.created_at), 'startedAt', iso_time(c.started_at), 'finishedAt', iso_time(c.finished_at))
+      $function$;
+
+CREATE OR REPLACE FUNCTION public.campaign_runs(campaign uuid)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$
+        select exists (select from campaigns where id = campaign and status = 'running')
+      $function$;
+
 CREATE OR REPLACE FUNCTION public.check_backend_server(given backend_servers)
  RETURNS void
  LANGUAGE plpgsql
@@ -1293,6 +1430,16 @@ AS $function$
           'quotedWhatsappId', m.content ->> 'quotedWhatsappId', 'whatsappType', m.content ->> 'whatsappType', 'inQuestionSince', iso_time(m.in_question_since))
       $function$;
 
+CREATE OR REPLACE FUNCTION public.note_campaign_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        insert into campaign_changes (campaign_id, workspace_id, old_status, new_status)
+        values (new.campaign_id, new.workspace_id, case when tg_op = 'UPDATE' then old.status else 'waiting' end, new.status);
+        return null;
+      end $function$;
+
 CREATE OR REPLACE FUNCTION public.note_message_end()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1421,6 +1568,15 @@ AS $function$
             'account.pairing_code', jsonb_build_object('accountId', new.id, 'code', new.pairing_code,
               'expiresAt', iso_time(new.pairing_code_expires_at)));
         end if;
+        return null;
+      end $function$;
+
+CREATE OR REPLACE FUNCTION public.publish_campaign_status()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        insert into events (workspace_id, type, data) values (new.workspace_id, 'campaign.status', campaign_json(new));
         return null;
       end $function$;
 

@@ -73,6 +73,12 @@ export const exceptions: { file: string; table: string; reason: string }[] = [
       'Where an account may be placed depends on its snapshot. A placement reads both in one statement.',
   },
   {
+    file: 'sending/lane-order.ts',
+    table: 'campaigns',
+    reason:
+      'The claim of a message reads whether its campaign runs, so that nothing of it leaves after a pause. It calls the function campaign_runs.',
+  },
+  {
     file: 'sessions/own-accounts.ts',
     table: 'messages',
     reason:
@@ -80,7 +86,7 @@ export const exceptions: { file: string; table: string; reason: string }[] = [
   },
 ];
 
-export const mostExceptions = 8;
+export const mostExceptions = 9;
 
 /** SQL with `${value}` where a table stands, and the tables that it may be. */
 export const placeholders: { file: string; value: string; tables: string[]; reason: string }[] = [

@@ -49,12 +49,11 @@ export class CampaignTemplate {
       return { content: null, problem: reasons.join('; ') };
     }
     const { media, content } = this.message;
-    const { caption: _caption, ...file } = media ?? {};
     return {
       problem: null,
       content: {
         text: (media ? message.media?.caption : message.text) ?? null,
-        media: media && (file as PreparedContent['media']),
+        media: media && fileOf(media),
         content: content && {
           ...content,
           ...(content.location ? { location: { ...content.location, ...message.location } } : {}),
@@ -63,4 +62,10 @@ export class CampaignTemplate {
       },
     };
   }
+}
+
+/** The file without its caption, as a message keeps it. */
+function fileOf(media: NonNullable<CampaignMessage['media']>): PreparedContent['media'] {
+  const { mediaId, mimetype, size, filename, sha256, converted, error } = media;
+  return { mediaId, mimetype, size, filename, sha256, converted, error };
 }

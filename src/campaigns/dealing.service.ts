@@ -89,29 +89,48 @@ export class DealingService {
         [campaignId],
       );
       if (!campaign) return 0;
-      const next = (condition: string) =>
-        `(select id, recipient, variables from campaign_recipients where campaign_id = $1 and not is_dealt and ${condition}
-          order by id limit $3 for update skip locked)`;
-      const dealt = await manager.query<Dealt[]>(
-        `with own as materialized ${next('account_id = $2')}, free as materialized ${next('account_id is null')},
-           -- Of accounts that are away, or no longer take part.
-           left_over as materialized ${next(`account_id = any(array(
-             select distinct_accounts.account_id from (
-               with recursive each as (
-                 (select account_id from campaign_recipients where campaign_id = $1 and not is_dealt and account_id is not null
-                   order by account_id limit 1)
-                 union all
-                 select (select r.account_id from campaign_recipients r where r.campaign_id = $1 and not r.is_dealt
-                   and r.account_id > each.account_id order by r.account_id limit 1) from each where each.account_id is not null)
-               select account_id from each where account_id is not null) distinct_accounts
-             where not exists (select from accounts a join campaign_accounts ca on ca.account_id = a.id and ca.campaign_id = $1
-               where a.id = distinct_accounts.account_id and ${maySend('a')})))`)}
-         select * from own union all select * from free union all select * from left_over limit $3`,
-        [campaignId, accountId, room],
-      );
+      const dealt = await this.take(manager, campaignId, [accountId], room);
+      if (dealt.length < room)
+        dealt.push(...(await this.take(manager, campaignId, null, room - dealt.length)));
+      if (dealt.length === 0) {
+        const away = await this.awayFrom(manager, campaignId);
+        if (away.length > 0) dealt.push(...(await this.take(manager, campaignId, away, room)));
+      }
       if (dealt.length > 0) await this.insert(manager, campaignId, accountId, campaign.message, dealt);
       return dealt.length;
     });
+  }
+
+  /** Locks the next recipients to whom one of these accounts has written before. Null: to whom no account has written. */
+  private async take(
+    manager: EntityManager,
+    campaignId: string,
+    accountIds: string[] | null,
+    most: number,
+  ): Promise<Dealt[]> {
+    return manager.query(
+      `select id, recipient, variables from campaign_recipients
+       where campaign_id = $1 and not is_dealt and ${accountIds ? 'account_id = any($3)' : 'account_id is null and $3::uuid[] is null'}
+       order by id limit $2 for update skip locked`,
+      [campaignId, most, accountIds],
+    );
+  }
+
+  /** The accounts that have written to recipients, and cannot send or take part no more. It needs one index look-up for each account. */
+  private async awayFrom(manager: EntityManager, campaignId: string): Promise<string[]> {
+    const rows = await manager.query<{ account_id: string }[]>(
+      `with recursive each as (
+         (select account_id from campaign_recipients where campaign_id = $1 and not is_dealt and account_id is not null
+           order by account_id limit 1)
+         union all
+         select (select r.account_id from campaign_recipients r where r.campaign_id = $1 and not r.is_dealt
+           and r.account_id > each.account_id order by r.account_id limit 1) from each where each.account_id is not null)
+       select each.account_id from each where each.account_id is not null
+         and not exists (select from accounts a join campaign_accounts ca on ca.account_id = a.id and ca.campaign_id = $1
+           where a.id = each.account_id and ${maySend('a')})`,
+      [campaignId],
+    );
+    return rows.map(({ account_id: id }) => id);
   }
 
   /** Writes the messages of recipients into the ledger, as they are from now on. */
