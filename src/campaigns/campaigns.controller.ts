@@ -159,7 +159,8 @@ export class CampaignsController {
           },
         },
       },
-      example: { recipients: [{ to: '+6281234567890', variables: { name: 'Sari' } }] },
+      required: ['recipients'],
+      examples: [{ recipients: [{ to: '+6281234567890', variables: { name: 'Sari' } }] }],
     },
   })
   async load(

@@ -54,6 +54,10 @@ export async function makeTenants(flotilla: Flotilla): Promise<Tenants> {
     const id = body?.id ?? body?.mediaId;
     if (status < 300 && typeof id === 'string') things.set(operation.path, id);
   }
+  const recipients = `/campaigns/${things.get('/api/v1/campaigns')}/recipients`;
+  await first.call('POST', recipients, { recipients: [{ to: '+6281234567890' }] });
+  const { body: loaded } = await first.call('GET', recipients);
+  things.set('/api/v1/campaigns/{id}/recipients', loaded.items[0].id);
   return tenants;
 }
 

@@ -9433,7 +9433,7 @@ export interface operations {
                  *     }
                  */
                 "application/json": {
-                    recipients?: {
+                    recipients: {
                         to: string;
                         variables?: {
                             [key: string]: unknown;
@@ -9453,7 +9453,7 @@ export interface operations {
                  *     }
                  */
                 "application/x-ndjson": {
-                    recipients?: {
+                    recipients: {
                         to: string;
                         variables?: {
                             [key: string]: unknown;
@@ -9473,7 +9473,7 @@ export interface operations {
                  *     }
                  */
                 "text/csv": {
-                    recipients?: {
+                    recipients: {
                         to: string;
                         variables?: {
                             [key: string]: unknown;
@@ -9493,7 +9493,7 @@ export interface operations {
                  *     }
                  */
                 "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {
-                    recipients?: {
+                    recipients: {
                         to: string;
                         variables?: {
                             [key: string]: unknown;
