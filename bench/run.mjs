@@ -29,6 +29,7 @@ const benchmarks = {
   abuse: () => import('./abuse.mjs'),
   lists: () => import('./lists.mjs'),
   media: () => import('./media.mjs'),
+  campaigns: () => import('./campaigns.mjs'),
 };
 
 const { values, positionals } = parseArgs({
