@@ -78,7 +78,7 @@ export class JsonRows {
       if (problem !== null) return this.invalid(line, object, key, value, problem);
       while (values.length < position!) values.push('');
       values[position!] = text;
-      if (text !== '') variables[name] = storable(text);
+      if (text !== '') variables[name] = text;
     }
     return { isValid: true, line, to, person, variables, values };
   }
@@ -124,7 +124,7 @@ export class JsonRows {
 function textOf(value: unknown): { text: string; reason: string | null } {
   switch (typeof value) {
     case 'string':
-      return { text: value.trim(), reason: null };
+      return { text: storable(value).trim(), reason: null };
     case 'boolean':
       return { text: String(value), reason: null };
     case 'number': {
@@ -142,5 +142,6 @@ function textOf(value: unknown): { text: string; reason: string | null } {
 }
 
 function shownText(value: unknown): string {
-  return typeof value === 'string' ? value : (JSON.stringify(value) ?? '');
+  if (typeof value === 'string') return value;
+  return value == null ? '' : JSON.stringify(value);
 }

@@ -67,12 +67,17 @@ export function valueProblem(value: string): string | null {
   return null;
 }
 
+function isStorable(text: string): boolean {
+  return !text.includes('\0') && text.isWellFormed();
+}
+
 /** The recipient of a line of a table. Null if the line is empty. */
 export function tableRow(
-  { line, cells }: TableLine,
+  { line, cells: raw }: TableLine,
   { header, number, variables: columns }: ListColumns,
   country: CountryCode | null,
 ): ListRow | null {
+  const cells = raw.every(isStorable) ? raw : raw.map(storable);
   const last = cells.findLastIndex((cell) => cell.trim() !== '');
   if (last === -1) return null;
   if (last >= header.length)
@@ -84,7 +89,7 @@ export function tableRow(
       cells.slice(0, listLimits.columns),
     );
   const to = (cells[number] ?? '').trim();
-  const person = to === '' ? 'is empty: enter the phone number' : listedPerson(to, country);
+  const person = listedPerson(to, country);
   if (typeof person === 'string') return invalidLine(line, header[number]!, to, person, cells);
   const variables: Record<string, string> = {};
   for (const { position, name } of columns) {
@@ -92,7 +97,7 @@ export function tableRow(
     if (value === '') continue;
     const problem = valueProblem(value);
     if (problem !== null) return invalidLine(line, header[position]!, value, problem, cells);
-    variables[name] = storable(value);
+    variables[name] = value;
   }
   return { isValid: true, line, to: person.to, person: person.person, variables, values: cells };
 }

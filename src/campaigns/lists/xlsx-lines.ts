@@ -1,8 +1,6 @@
-import { mkdtemp, open, rm } from 'node:fs/promises';
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, posix } from 'node:path';
-import { type Readable, Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import sax from 'sax';
 import { type Entry, fromFdPromise, type ZipFile } from 'yauzl';
 import { ListTooLarge, ListUnreadable, shortened } from './list-errors.js';
@@ -21,7 +19,7 @@ const sheetColumns = 16_384;
  * @throws ListTooLarge, ListUnreadable
  */
 export async function* xlsxLines(
-  source: Readable,
+  source: AsyncIterable<Buffer>,
   sheet: string | null,
   turn: () => Promise<void>,
 ): AsyncGenerator<TableLine[]> {
@@ -31,7 +29,7 @@ export async function* xlsxLines(
     rm(directory, { recursive: true }),
   );
   try {
-    await pipeline(source, bounded(), file.createWriteStream({ autoClose: false }));
+    await writeFile(file, bounded(source));
     const workbook = new Workbook(await openZip(file.fd), turn);
     yield* workbook.lines(sheet);
   } finally {
@@ -39,20 +37,16 @@ export async function* xlsxLines(
   }
 }
 
-function bounded(): Transform {
-  let left: number = xlsxLimits.fileBytes;
-  return new Transform({
-    transform(chunk: Buffer, _encoding, callback) {
-      left -= chunk.length;
-      if (left >= 0) callback(null, chunk);
-      else
-        callback(
-          new ListTooLarge(
-            `An XLSX file may have at most ${xlsxLimits.fileBytes} bytes. Save the list as CSV: it may have any size.`,
-          ),
-        );
-    },
-  });
+async function* bounded(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  for await (const chunk of source) {
+    bytes += chunk.length;
+    if (bytes > xlsxLimits.fileBytes)
+      throw new ListTooLarge(
+        `An XLSX file may have at most ${xlsxLimits.fileBytes} bytes. Save the list as CSV, which may have any size.`,
+      );
+    yield chunk;
+  }
 }
 
 async function openZip(fd: number): Promise<ZipFile> {
