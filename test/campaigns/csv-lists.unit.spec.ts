@@ -46,10 +46,11 @@ describe('a CSV file', () => {
 
   it('of Excel as "Unicode text" has tabs and UTF-16', async () => {
     const file = encoders['UTF-16 LE with a byte order mark']!(
-      'Teléfono\tNombre\tCiudad\r\n55 1234 5678\tJosé\t"Ciudad de México\tCentro"\r\n',
+      'Teléfono\tNombre\tCiudad\r\n55 1234 5678\tJosé\t"Ciudad de México\tCentro"\r\n55 1234 5679\t\tPuebla\r\n',
     );
     expect(recipients(await readWhole(file, { country: 'MX' }))).toEqual([
       [2, '525512345678', { nombre: 'José', ciudad: 'Ciudad de México\tCentro' }],
+      [3, '525512345679', { ciudad: 'Puebla' }],
     ]);
   });
 
@@ -214,6 +215,19 @@ describe('a CSV file', () => {
     const list = recipients(await readWhole(file));
     expect(list).toHaveLength(count + 1);
     expect(list.at(-1)).toEqual([count + 2, '6281234567891', { name: 'José', note: 'ação' }]);
+  });
+
+  it('in Windows-1252 may have a pair of letters that looks like UTF-8', async () => {
+    const file = Buffer.concat([
+      Buffer.from('to;name\n+6281234567890;CAF'),
+      Buffer.from([0xc9, 0x96]),
+      Buffer.from('BAR\n+6281234567891;José\n+6281234567892;João\n', 'latin1'),
+    ]);
+    expect(recipients(await readWhole(file)).map(([, , { name }]) => name)).toEqual([
+      'CAFÉ–BAR',
+      'José',
+      'João',
+    ]);
   });
 
   it('in UTF-8 with a broken letter after megabytes keeps that line as invalid', async () => {

@@ -14,7 +14,7 @@ export interface ValidLine {
   to: string;
   /** Equal for two lines that name the same person, also if they hold different forms of the number. */
   person: string;
-  /** By the names that `variableName` gives. A variable without a value is left out. */
+  /** By the names that `variableName` gives. A variable without a value is left out. The object has no prototype: `constructor` is a name like others. */
   variables: Record<string, string>;
   /** What the line holds, in the order of the header. Values may be missing at the end. */
   values: string[];
@@ -67,6 +67,11 @@ export function valueProblem(value: string): string | null {
   return null;
 }
 
+/** Variables by name, without the names of the prototype of objects. */
+export function noVariables(): Record<string, string> {
+  return Object.create(null) as Record<string, string>;
+}
+
 function isStorable(text: string): boolean {
   return !text.includes('\0') && text.isWellFormed();
 }
@@ -91,7 +96,7 @@ export function tableRow(
   const to = (cells[number] ?? '').trim();
   const person = listedPerson(to, country);
   if (typeof person === 'string') return invalidLine(line, header[number]!, to, person, cells);
-  const variables: Record<string, string> = {};
+  const variables = noVariables();
   for (const { position, name } of columns) {
     const value = (cells[position] ?? '').trim();
     if (value === '') continue;
