@@ -1,4 +1,5 @@
 import fc from 'fast-check';
+import iconv from 'iconv-lite';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { csvLines } from '../../src/campaigns/lists/csv-lines.js';
@@ -15,7 +16,7 @@ const encoders: Record<string, (text: string) => Uint8Array> = {
   'UTF-16 BE with a byte order mark': (text) => Buffer.from(`\ufeff${text}`, 'utf16le').swap16(),
   'UTF-16 LE': (text) => Buffer.from(text, 'utf16le'),
   'UTF-16 BE': (text) => Buffer.from(text, 'utf16le').swap16(),
-  'Windows-1252': (text) => Buffer.from(text, 'latin1'),
+  'Windows-1252': (text) => iconv.encode(text, 'win1252'),
 };
 
 describe('a CSV file', () => {
@@ -288,7 +289,7 @@ describe('a CSV file', () => {
   });
 
   it.each(Object.keys(encoders))('gives the same rows in %s, in any pieces', async (encoding) => {
-    const rows = 'to;nama\r\n+6281234567890;Ána €\r\n'.replace(' €', encoding === 'Windows-1252' ? '' : ' €');
+    const rows = 'to;nama\r\n+6281234567890;Ána € –\r\n';
     const tail = '+6281234567891;João\r\n+6281234567892;"¡Olé; ñ!"';
     const bytes = encoders[encoding]!(rows + tail);
     const expected = recipients(await readWhole(rows + tail));
