@@ -143,7 +143,7 @@ describe('a CSV file', () => {
       `+6281234567890,Ana,${'x'.repeat(listLimits.valueLength + 1)}`,
       'City',
       `${'x'.repeat(200)}…`,
-      /^has 4097 characters, and a value may have at most 4096/,
+      /^has more than 4096 characters/,
     ],
   ])('keeps a wrong line with its column and the reason: %#', async (line, column, value, reason) => {
     const list = await readWhole(
@@ -330,6 +330,19 @@ describe('the reading of a list', () => {
     expect(source.destroyed).toBe(true);
     expect(turns).toBeGreaterThanOrEqual(3);
     expect(state.lines).toBeLessThan(5_000);
+  });
+
+  it('gives batches of a limited size', async () => {
+    const line = `+6281234567890,${'x'.repeat(4_000)}\n`;
+    const wide = `+6281234567890,Ana${','.repeat(60_000)}\n`;
+    const source = Readable.from([Buffer.from(`to,name\n${line.repeat(600)}${wide}`)]);
+    const turn = () => Promise.resolve();
+    const sizes: number[] = [];
+    for await (const { rows } of readList(source, { format: 'csv', country: null, turn })) {
+      sizes.push(rows.length);
+      for (const { values } of rows) expect(values).toHaveLength(2);
+    }
+    expect(sizes).toEqual([262, 262, 77]);
   });
 
   it('destroys the source after an error', async () => {

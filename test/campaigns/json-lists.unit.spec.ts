@@ -74,7 +74,7 @@ describe.each([
     [{ to: '+6281234567890', variables: [1] }, 'variables', '[1]', /^must be a JSON object/],
     [{ to: '+6281234567890', a: 'x', variables: { A: 'y' } }, 'A', 'y', /^is there twice/],
     [{ to: '+6281234567890', a: 2 ** 60 }, 'a', '1152921504606847000', /^is a number with too many digits/],
-    [{ to: '+6281234567890', a: 'x'.repeat(4_097) }, 'a', `${'x'.repeat(200)}…`, /at most 4096/],
+    [{ to: '+6281234567890', a: 'x'.repeat(4_097) }, 'a', `${'x'.repeat(200)}…`, /more than 4096 characters/],
     [
       { to: '+6281234567890', ['a'.repeat(201)]: 'x' },
       `${'a'.repeat(200)}…`,

@@ -146,6 +146,13 @@ describe('an XLSX file', () => {
       xlsx(header + '<row r="2"><c r="IW2"><v>1</v></c></row>'),
       /^campaign.list_too_large: Row 2 has a value in column 257.*at most 256/,
     ],
+    [
+      'with a row of too much text',
+      xlsx(header + `<row><c><v>6281234567890</v></c>${'<c t="s"><v>0</v></c>'.repeat(20)}</row>`, {
+        texts: `<si><t>${'x'.repeat(5_000)}</t></si>`,
+      }),
+      /^campaign.list_too_large: Row 2 has more than 65536 characters/,
+    ],
     ['without rows', xlsx(header), /^campaign.list_empty: The list has a header/],
     ['without a header', xlsx(row('+6281234567890', 'Ana')), /^campaign.list_without_header: Line 1/],
   ])('that is %s cannot be read', async (_what, file, problem) => {
@@ -155,7 +162,7 @@ describe('an XLSX file', () => {
   it('with a very long value keeps that row as invalid', async () => {
     const list = await readWhole(xlsx(header + row('+6281234567890', 'x'.repeat(200_000))), options);
     expect(invalid(list)).toMatchObject([
-      { line: 2, column: 'name', reason: expect.stringMatching(/at most 4096/) },
+      { line: 2, column: 'name', reason: expect.stringMatching(/more than 4096 characters/) },
     ]);
     expect(list.rows[0]!.values[1]!.length).toBeLessThan(5_000);
   });

@@ -26,9 +26,12 @@ export const xlsxLimits = {
   textLength: 1024 * 1024 * 1024,
 } as const;
 
-/** The most lines of one batch. */
-export const batchLines = 1_000;
-/** A batch also ends after about so many bytes of the file. */
-export const batchBytes = 1024 * 1024;
+/** A batch ends with the line that reaches a limit. */
+export const batchLimits = {
+  lines: 1_000,
+  /** All values together. */
+  length: 1024 * 1024,
+} as const;
+
 /** How much of a file is read at once: it takes a few milliseconds. */
 export const pieceBytes = 8 * 1024;

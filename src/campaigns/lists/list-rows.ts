@@ -59,7 +59,7 @@ export function invalidLine(
 /** Why a text cannot be the value of a variable. Null if it can. */
 export function valueProblem(value: string): string | null {
   if (value.length > listLimits.valueLength)
-    return `has ${value.length} characters, and a value may have at most ${listLimits.valueLength}: shorten it`;
+    return `has more than ${listLimits.valueLength} characters, the most that a value may have: shorten it`;
   if (value.includes('\ufffd'))
     return 'has a letter that cannot be read: save the list as UTF-8 (in Excel "CSV UTF-8"), and correct the letter';
   if (value.startsWith('#') && spreadsheetErrors.test(value))
@@ -82,9 +82,11 @@ export function tableRow(
   { header, number, variables: columns }: ListColumns,
   country: CountryCode | null,
 ): ListRow | null {
-  const cells = raw.every(isStorable) ? raw : raw.map(storable);
-  const last = cells.findLastIndex((cell) => cell.trim() !== '');
+  const last = raw.findLastIndex((cell) => cell.trim() !== '');
   if (last === -1) return null;
+  // A line may have thousands of empty values at its end.
+  const kept = raw.length > header.length ? raw.slice(0, Math.max(header.length, last + 1)) : raw;
+  const cells = kept.every(isStorable) ? kept : kept.map(storable);
   if (last >= header.length)
     return invalidLine(
       line,

@@ -98,7 +98,7 @@ function unchanged(bytes: Buffer): Buffer {
   return bytes;
 }
 
-/** TextDecoder of Node.js 20 takes Windows-1252 for Latin-1, and loses €, – and quotes. */
+/** TextDecoder of Node.js 20 reads Windows-1252 as Latin-1, and loses €, – and quotes (nodejs/node#56542). */
 function through(encoding: string): Converter {
   const decoder = iconv.getDecoder(encoding);
   return (bytes, isLast) => Buffer.from(decoder.write(bytes) + ((isLast && decoder.end()) || ''), 'utf8');

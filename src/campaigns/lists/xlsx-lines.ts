@@ -180,10 +180,16 @@ class Workbook {
     let type = '';
     let style = 0;
     let textLength = 0;
+    let rowLength = 0;
     const value = new CellValue();
     const place = (text: string) => {
       if (text === '') return;
       textLength += text.length;
+      rowLength += text.length;
+      if (rowLength > listLimits.lineBytes)
+        throw new ListTooLarge(
+          `Row ${row.line} has more than ${listLimits.lineBytes} characters. Shorten it.`,
+        );
       if (textLength > xlsxLimits.textLength)
         throw new ListTooLarge(
           `The sheet has more than ${xlsxLimits.textLength} characters. Divide it into several files, or save it as CSV.`,
@@ -201,6 +207,7 @@ class Workbook {
           const line = attributes.r === undefined ? row.line + 1 : Number(attributes.r);
           if (!(Number.isInteger(line) && line >= 1 && line <= lastRow)) throw damaged();
           row = { line, cells: [] };
+          rowLength = 0;
           column = -1;
         } else if (name === 'c') {
           column = attributes.r === undefined ? column + 1 : columnOf(attributes.r);
@@ -272,7 +279,7 @@ class CellValue {
 
   add(text: string): void {
     // A longer value is invalid, whatever follows.
-    if (this.isOpen && this.text.length <= listLimits.valueLength) this.text += text;
+    if (this.isOpen) this.text = (this.text + text).slice(0, listLimits.valueLength + 1);
   }
 
   closes(name: string): void {
