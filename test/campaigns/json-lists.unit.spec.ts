@@ -59,12 +59,7 @@ describe.each([
     [{ to: null }, 'to', '', /^is empty/],
     [{ to: ['+6281234567890'] }, 'to', '["+6281234567890"]', /^must be a string, a number/],
     [{ name: 'Ana' }, 'to', '', /^is missing/],
-    [
-      { phone: '+6281234567890', hp: '+6281234567891' },
-      'phone',
-      '+6281234567890',
-      /^may be the phone number/,
-    ],
+    [{ phone: '+6281234567890', hp: '+6281234567891' }, 'phone', '+6281234567890', /^is not the only member/],
     [
       { to: '+6281234567890', variables: { a: { b: 1 } } },
       'a',

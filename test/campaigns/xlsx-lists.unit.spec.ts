@@ -129,6 +129,7 @@ describe('an XLSX file', () => {
     ['another archive', zip({ 'a.txt': 'x' }), damaged],
     ['not XML', xlsx('<row><c></row>'), damaged],
     ['with a document type', xlsx(header, { head: '<!DOCTYPE x [<!ENTITY a "aaaa">]>' }), damaged],
+    ['with elements without end', xlsx(`${'<a>'.repeat(1_000)}${'</a>'.repeat(1_000)}`), damaged],
     ['with a place that no sheet has', xlsx('<row r="9999999"><c r="A1"><v>1</v></c></row>'), damaged],
     ['with a column that no sheet has', xlsx('<row><c r="ZZZZZZ1"><v>1</v></c></row>'), damaged],
     [

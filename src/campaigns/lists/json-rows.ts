@@ -39,8 +39,7 @@ export class JsonRows {
       return this.invalid(line, object, numberKey, undefined, 'is missing: add the phone number as "to"');
     const key = names[number]!;
     if (others.length > 0) {
-      const reason =
-        'may be the phone number, and another member may be it, too: give the number the name "to"';
+      const reason = 'is not the only member that may be the phone number: give the number the name "to"';
       return this.invalid(line, object, key, outer[key], reason);
     }
     const to = textOf(outer[key]);

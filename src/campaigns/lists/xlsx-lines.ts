@@ -165,11 +165,12 @@ class Workbook {
     const texts = new SharedTexts();
     if (path === undefined) return texts;
     const value = new CellValue();
-    await this.read(path, {
+    const events: XmlEvents = {
       opens: (name) => (name === 'si' ? value.clear() : value.opens(name)),
       text: (text) => value.add(text),
       closes: (name) => (name === 'si' ? texts.add(unescaped(value.text)) : value.closes(name)),
-    });
+    };
+    await this.read(path, events, xlsxLimits.textsBytes);
     return texts;
   }
 
@@ -229,8 +230,13 @@ class Workbook {
     }
   }
 
-  private async read(path: string, events: XmlEvents): Promise<void> {
-    for await (const _piece of this.pieces(path, xlsxLimits.partBytes, events));
+  private async read(
+    path: string,
+    events: XmlEvents,
+    maxBytes: number = xlsxLimits.partBytes,
+  ): Promise<void> {
+    const pieces = this.pieces(path, maxBytes, events);
+    while (!(await pieces.next()).done);
   }
 
   /** Reads a part of the file in pieces. The package stops a part that unpacks to more bytes than it says. */
@@ -297,9 +303,18 @@ function xmlParser({ opens, text, closes }: XmlEvents): sax.SAXParser {
   parser.ondoctype = () => {
     throw damaged();
   };
-  parser.onopentag = ({ name, attributes }) => opens(localName(name), attributes as Record<string, string>);
+  let depth = 0;
+  parser.onopentag = ({ name, attributes }) => {
+    depth += 1;
+    // The parser remembers every open element.
+    if (depth > xlsxLimits.depth) throw damaged();
+    opens(localName(name), attributes as Record<string, string>);
+  };
+  parser.onclosetag = (name) => {
+    depth -= 1;
+    closes?.(localName(name));
+  };
   if (text) parser.ontext = parser.oncdata = text;
-  if (closes) parser.onclosetag = (name) => closes(localName(name));
   return parser;
 }
 
