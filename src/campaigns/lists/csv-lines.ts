@@ -94,9 +94,9 @@ class CsvParser {
     this.parser = parse({
       delimiter,
       record_delimiter: ['\r\n', '\n', '\r'],
-      // Text such as 5" is common in lists. Spaces around quotes are common in lists that people type.
+      // Text such as 5" is common in lists, and a space before a quote is common in lists that people type.
       relax_quotes: true,
-      trim: true,
+      ltrim: true,
       relax_column_count: true,
       max_record_size: listLimits.lineBytes,
     });

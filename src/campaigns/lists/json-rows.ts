@@ -3,7 +3,7 @@ import { storable } from '../../messages/storable-text.js';
 import { type ColumnMapping, numberColumns, numberKey, variableName } from './list-columns.js';
 import { shortened } from './list-errors.js';
 import { listLimits } from './list-limits.js';
-import { invalidLine, type ListRow, valueProblem } from './list-rows.js';
+import { invalidLine, type ListRow, noVariables, valueProblem } from './list-rows.js';
 import { listedPerson } from './listed-person.js';
 
 /** Reads the recipients of a list of JSON objects: `{ "to": …, "variables": { … } }` or `{ "to": …, "name": … }`. */
@@ -35,9 +35,13 @@ export class JsonRows {
       return this.invalid(line, object, 'variables', inner, 'must be a JSON object: write {"name": "Ana"}');
     const names = Object.keys(outer);
     const [number, ...others] = numberColumns(names, this.mapping);
-    if (number === undefined || others.length > 0)
+    if (number === undefined)
       return this.invalid(line, object, numberKey, undefined, 'is missing: add the phone number as "to"');
     const key = names[number]!;
+    if (others.length > 0) {
+      const reason = 'is not the only member that may be the phone number: give the number the name "to"';
+      return this.invalid(line, object, key, outer[key], reason);
+    }
     const to = textOf(outer[key]);
     const person = to.reason ?? listedPerson(to.text, this.country);
     if (typeof person === 'string') return this.invalid(line, object, key, outer[key], person);
@@ -62,7 +66,7 @@ export class JsonRows {
       const reason = `has ${entries.length} variables, and a recipient may have at most ${listLimits.variables}: leave out what the message does not need`;
       return this.invalid(line, object, null, '', reason);
     }
-    const variables: Record<string, string> = {};
+    const variables = noVariables();
     const values = [number];
     for (const [key, value] of entries) {
       const written = variableName(key);
@@ -78,7 +82,7 @@ export class JsonRows {
       if (problem !== null) return this.invalid(line, object, key, value, problem);
       while (values.length < position!) values.push('');
       values[position!] = text;
-      if (text !== '') variables[name] = storable(text);
+      if (text !== '') variables[name] = text;
     }
     return { isValid: true, line, to, person, variables, values };
   }
@@ -124,7 +128,7 @@ export class JsonRows {
 function textOf(value: unknown): { text: string; reason: string | null } {
   switch (typeof value) {
     case 'string':
-      return { text: value.trim(), reason: null };
+      return { text: storable(value).trim(), reason: null };
     case 'boolean':
       return { text: String(value), reason: null };
     case 'number': {
@@ -142,5 +146,6 @@ function textOf(value: unknown): { text: string; reason: string | null } {
 }
 
 function shownText(value: unknown): string {
-  return typeof value === 'string' ? value : (JSON.stringify(value) ?? '');
+  if (typeof value === 'string') return value;
+  return value == null ? '' : JSON.stringify(value);
 }

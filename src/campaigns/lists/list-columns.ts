@@ -26,6 +26,8 @@ export type ColumnMapping = Readonly<Record<string, string>>;
 
 /** The name of a variable: case, accents typed in another way, and spaces around it make no difference. */
 export function variableName(name: string): string {
+  // Most names need no change, and JSON repeats them in each line.
+  if (/^[a-z\d_]+$/.test(name)) return name;
   return name.normalize('NFC').trim().replace(/\s+/g, ' ').toLowerCase();
 }
 
@@ -47,6 +49,7 @@ export function numberColumns(names: readonly string[], mapping: ColumnMapping):
 }
 
 function plainName(name: string): string {
+  if (/^[a-z\d]+$/.test(name)) return name;
   return name
     .normalize('NFKD')
     .toLowerCase()

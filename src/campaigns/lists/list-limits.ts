@@ -17,8 +17,12 @@ export const xlsxLimits = {
   parts: 10_000,
   /** The unpacked sheet. */
   sheetBytes: 1024 * 1024 * 1024,
-  /** Each other unpacked part that is read: the list of sheets, the formats, and the texts of all sheets. */
-  partBytes: 256 * 1024 * 1024,
+  /** The unpacked texts of all sheets. */
+  textsBytes: 256 * 1024 * 1024,
+  /** Each other unpacked part that is read: the list of sheets, the formats of cells. */
+  partBytes: 16 * 1024 * 1024,
+  /** How deep the elements of a part may lie in each other. */
+  depth: 100,
   /** The texts of all sheets. They stay in memory while the sheet is read. */
   sharedTextBytes: 64 * 1024 * 1024,
   sharedTexts: 4_000_000,
@@ -26,9 +30,12 @@ export const xlsxLimits = {
   textLength: 1024 * 1024 * 1024,
 } as const;
 
-/** The most lines of one batch. */
-export const batchLines = 1_000;
-/** A batch also ends after about so many bytes of the file. */
-export const batchBytes = 1024 * 1024;
+/** A batch ends with the line that reaches a limit. */
+export const batchLimits = {
+  lines: 1_000,
+  /** All values together. */
+  length: 1024 * 1024,
+} as const;
+
 /** How much of a file is read at once: it takes a few milliseconds. */
 export const pieceBytes = 8 * 1024;

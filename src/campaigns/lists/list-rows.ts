@@ -14,7 +14,7 @@ export interface ValidLine {
   to: string;
   /** Equal for two lines that name the same person, also if they hold different forms of the number. */
   person: string;
-  /** By the names that `variableName` gives. A variable without a value is left out. */
+  /** By the names that `variableName` gives. A variable without a value is left out. The object has no prototype: `constructor` is a name like others. */
   variables: Record<string, string>;
   /** What the line holds, in the order of the header. Values may be missing at the end. */
   values: string[];
@@ -59,7 +59,7 @@ export function invalidLine(
 /** Why a text cannot be the value of a variable. Null if it can. */
 export function valueProblem(value: string): string | null {
   if (value.length > listLimits.valueLength)
-    return `has ${value.length} characters, and a value may have at most ${listLimits.valueLength}: shorten it`;
+    return `has more than ${listLimits.valueLength} characters, the most that a value may have: shorten it`;
   if (value.includes('\ufffd'))
     return 'has a letter that cannot be read: save the list as UTF-8 (in Excel "CSV UTF-8"), and correct the letter';
   if (value.startsWith('#') && spreadsheetErrors.test(value))
@@ -67,14 +67,26 @@ export function valueProblem(value: string): string | null {
   return null;
 }
 
+/** Variables by name, without the names of the prototype of objects. */
+export function noVariables(): Record<string, string> {
+  return Object.create(null) as Record<string, string>;
+}
+
+function isStorable(text: string): boolean {
+  return !text.includes('\0') && text.isWellFormed();
+}
+
 /** The recipient of a line of a table. Null if the line is empty. */
 export function tableRow(
-  { line, cells }: TableLine,
+  { line, cells: raw }: TableLine,
   { header, number, variables: columns }: ListColumns,
   country: CountryCode | null,
 ): ListRow | null {
-  const last = cells.findLastIndex((cell) => cell.trim() !== '');
+  const last = raw.findLastIndex((cell) => cell.trim() !== '');
   if (last === -1) return null;
+  // A line may have thousands of empty values at its end.
+  const kept = raw.length > header.length ? raw.slice(0, Math.max(header.length, last + 1)) : raw;
+  const cells = kept.every(isStorable) ? kept : kept.map(storable);
   if (last >= header.length)
     return invalidLine(
       line,
@@ -84,15 +96,15 @@ export function tableRow(
       cells.slice(0, listLimits.columns),
     );
   const to = (cells[number] ?? '').trim();
-  const person = to === '' ? 'is empty: enter the phone number' : listedPerson(to, country);
+  const person = listedPerson(to, country);
   if (typeof person === 'string') return invalidLine(line, header[number]!, to, person, cells);
-  const variables: Record<string, string> = {};
+  const variables = noVariables();
   for (const { position, name } of columns) {
     const value = (cells[position] ?? '').trim();
     if (value === '') continue;
     const problem = valueProblem(value);
     if (problem !== null) return invalidLine(line, header[position]!, value, problem, cells);
-    variables[name] = storable(value);
+    variables[name] = value;
   }
   return { isValid: true, line, to: person.to, person: person.person, variables, values: cells };
 }

@@ -20,6 +20,7 @@ const maxLength = 64;
  * @returns the reason if the text names no person
  */
 export function listedPerson(text: string, country: CountryCode | null): ListedPerson | string {
+  if (text === '') return 'is empty: enter the phone number';
   if (text.length > maxLength) return notNumber(country);
   const written = unwrapped(plain(text));
   if (/^[+-]?\d+(?:[.,]\d+)?e[+-]?\d+$/i.test(written))

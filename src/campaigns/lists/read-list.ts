@@ -5,7 +5,7 @@ import { jsonObjects, ndjsonObjects } from './json-objects.js';
 import { JsonRows } from './json-rows.js';
 import { type ColumnMapping, type ListColumns, listColumns, numberColumns } from './list-columns.js';
 import { ListEmpty } from './list-errors.js';
-import { batchBytes, batchLines, pieceBytes } from './list-limits.js';
+import { batchLimits } from './list-limits.js';
 import { type ListRow, tableRow } from './list-rows.js';
 import { piecesOf, type TableLine } from './table-line.js';
 import { utf8Text } from './utf8-text.js';
@@ -40,29 +40,25 @@ export interface ListBatch {
  */
 export async function* readList(source: Readable, options: ListOptions): AsyncGenerator<ListBatch> {
   const groups = options.format.endsWith('json') ? jsonGroups(source, options) : tableGroups(source, options);
-  let batch: ListBatch = { header: [], rows: [] };
-  let bytes = 0;
+  let rows: ListRow[] = [];
+  let header: readonly string[] = [];
+  let length = 0;
   let isEmpty = true;
   try {
-    for await (const { header, rows } of groups) {
-      batch.header = header;
-      bytes += pieceBytes;
-      for (const row of rows) {
-        batch.rows.push(row);
-        if (batch.rows.length < batchLines) continue;
-        yield batch;
-        batch = { header, rows: [] };
-        bytes = 0;
+    for await (const group of groups) {
+      ({ header } = group);
+      for (const row of group.rows) {
+        rows.push(row);
+        for (const value of row.values) length += value.length;
+        if (rows.length < batchLimits.lines && length < batchLimits.length) continue;
+        yield { header, rows };
+        rows = [];
+        length = 0;
         isEmpty = false;
       }
-      if (bytes < batchBytes || batch.rows.length === 0) continue;
-      yield batch;
-      batch = { header, rows: [] };
-      bytes = 0;
-      isEmpty = false;
     }
-    if (batch.rows.length > 0) yield batch;
-    else if (isEmpty) throw new ListEmpty(emptyText(options.format, batch.header));
+    if (rows.length > 0) yield { header, rows };
+    else if (isEmpty) throw new ListEmpty(emptyText(options.format, header));
   } finally {
     source.destroy();
   }

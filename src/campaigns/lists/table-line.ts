@@ -7,15 +7,29 @@ export interface TableLine {
   cells: string[];
 }
 
-/** Divides a source into pieces of a few milliseconds of work, and waits for a turn before each piece. */
+/**
+ * Divides a source into pieces of a few milliseconds of work, and waits for a turn before each piece. It gathers small chunks: the
+ * work for a piece can grow with the text before it.
+ */
 export async function* piecesOf(
   source: AsyncIterable<Buffer>,
   turn: () => Promise<void>,
 ): AsyncGenerator<Buffer> {
+  let held: Buffer[] = [];
+  let heldBytes = 0;
   for await (const chunk of source) {
-    for (let begin = 0; begin < chunk.length; begin += pieceBytes) {
+    held.push(chunk);
+    heldBytes += chunk.length;
+    if (heldBytes < pieceBytes) continue;
+    const bytes = held.length === 1 ? chunk : Buffer.concat(held);
+    for (let begin = 0; begin < bytes.length; begin += pieceBytes) {
       await turn();
-      yield chunk.subarray(begin, begin + pieceBytes);
+      yield bytes.subarray(begin, begin + pieceBytes);
     }
+    held = [];
+    heldBytes = 0;
   }
+  if (heldBytes === 0) return;
+  await turn();
+  yield Buffer.concat(held);
 }

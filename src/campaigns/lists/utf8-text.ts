@@ -1,3 +1,4 @@
+import iconv from 'iconv-lite';
 import { isAscii, isUtf8 } from 'node:buffer';
 import { ListUnreadable } from './list-errors.js';
 
@@ -97,9 +98,10 @@ function unchanged(bytes: Buffer): Buffer {
   return bytes;
 }
 
+/** TextDecoder of Node.js 20 reads Windows-1252 as Latin-1, and loses €, – and quotes (nodejs/node#56542). */
 function through(encoding: string): Converter {
-  const decoder = new TextDecoder(encoding);
-  return (bytes, isLast) => Buffer.from(decoder.decode(bytes, { stream: !isLast }), 'utf8');
+  const decoder = iconv.getDecoder(encoding);
+  return (bytes, isLast) => Buffer.from(decoder.write(bytes) + ((isLast && decoder.end()) || ''), 'utf8');
 }
 
 function firstBeyondAscii(bytes: Buffer): number {

@@ -69,7 +69,7 @@ function dateText(serial: number, is1904: boolean): string {
   const days = Math.floor(seconds / 86_400);
   const time = new Date((seconds % 86_400) * 1000).toISOString().slice(11, 19);
   if (days === 0) return time;
-  // The count has a 29 February 1900, which was none.
+  // The serial numbers count a 29 February 1900, a day that never existed.
   const epoch = is1904 ? Date.UTC(1904, 0, 1) : Date.UTC(1899, 11, days < 60 ? 31 : 30);
   const date = new Date(epoch + days * dayMs).toISOString().slice(0, 10);
   return seconds % 86_400 === 0 ? date : `${date}T${time}`;

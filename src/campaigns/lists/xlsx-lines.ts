@@ -1,8 +1,6 @@
-import { mkdtemp, open, rm } from 'node:fs/promises';
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, posix } from 'node:path';
-import { type Readable, Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import sax from 'sax';
 import { type Entry, fromFdPromise, type ZipFile } from 'yauzl';
 import { ListTooLarge, ListUnreadable, shortened } from './list-errors.js';
@@ -21,7 +19,7 @@ const sheetColumns = 16_384;
  * @throws ListTooLarge, ListUnreadable
  */
 export async function* xlsxLines(
-  source: Readable,
+  source: AsyncIterable<Buffer>,
   sheet: string | null,
   turn: () => Promise<void>,
 ): AsyncGenerator<TableLine[]> {
@@ -31,7 +29,7 @@ export async function* xlsxLines(
     rm(directory, { recursive: true }),
   );
   try {
-    await pipeline(source, bounded(), file.createWriteStream({ autoClose: false }));
+    await writeFile(file, bounded(source));
     const workbook = new Workbook(await openZip(file.fd), turn);
     yield* workbook.lines(sheet);
   } finally {
@@ -39,20 +37,16 @@ export async function* xlsxLines(
   }
 }
 
-function bounded(): Transform {
-  let left: number = xlsxLimits.fileBytes;
-  return new Transform({
-    transform(chunk: Buffer, _encoding, callback) {
-      left -= chunk.length;
-      if (left >= 0) callback(null, chunk);
-      else
-        callback(
-          new ListTooLarge(
-            `An XLSX file may have at most ${xlsxLimits.fileBytes} bytes. Save the list as CSV: it may have any size.`,
-          ),
-        );
-    },
-  });
+async function* bounded(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  for await (const chunk of source) {
+    bytes += chunk.length;
+    if (bytes > xlsxLimits.fileBytes)
+      throw new ListTooLarge(
+        `An XLSX file may have at most ${xlsxLimits.fileBytes} bytes. Save the list as CSV, which may have any size.`,
+      );
+    yield chunk;
+  }
 }
 
 async function openZip(fd: number): Promise<ZipFile> {
@@ -171,11 +165,12 @@ class Workbook {
     const texts = new SharedTexts();
     if (path === undefined) return texts;
     const value = new CellValue();
-    await this.read(path, {
+    const events: XmlEvents = {
       opens: (name) => (name === 'si' ? value.clear() : value.opens(name)),
       text: (text) => value.add(text),
       closes: (name) => (name === 'si' ? texts.add(unescaped(value.text)) : value.closes(name)),
-    });
+    };
+    await this.read(path, events, xlsxLimits.textsBytes);
     return texts;
   }
 
@@ -186,10 +181,16 @@ class Workbook {
     let type = '';
     let style = 0;
     let textLength = 0;
+    let rowLength = 0;
     const value = new CellValue();
     const place = (text: string) => {
       if (text === '') return;
       textLength += text.length;
+      rowLength += text.length;
+      if (rowLength > listLimits.lineBytes)
+        throw new ListTooLarge(
+          `Row ${row.line} has more than ${listLimits.lineBytes} characters. Shorten it.`,
+        );
       if (textLength > xlsxLimits.textLength)
         throw new ListTooLarge(
           `The sheet has more than ${xlsxLimits.textLength} characters. Divide it into several files, or save it as CSV.`,
@@ -207,6 +208,7 @@ class Workbook {
           const line = attributes.r === undefined ? row.line + 1 : Number(attributes.r);
           if (!(Number.isInteger(line) && line >= 1 && line <= lastRow)) throw damaged();
           row = { line, cells: [] };
+          rowLength = 0;
           column = -1;
         } else if (name === 'c') {
           column = attributes.r === undefined ? column + 1 : columnOf(attributes.r);
@@ -228,8 +230,13 @@ class Workbook {
     }
   }
 
-  private async read(path: string, events: XmlEvents): Promise<void> {
-    for await (const _piece of this.pieces(path, xlsxLimits.partBytes, events));
+  private async read(
+    path: string,
+    events: XmlEvents,
+    maxBytes: number = xlsxLimits.partBytes,
+  ): Promise<void> {
+    const pieces = this.pieces(path, maxBytes, events);
+    while (!(await pieces.next()).done);
   }
 
   /** Reads a part of the file in pieces. The package stops a part that unpacks to more bytes than it says. */
@@ -278,7 +285,7 @@ class CellValue {
 
   add(text: string): void {
     // A longer value is invalid, whatever follows.
-    if (this.isOpen && this.text.length <= listLimits.valueLength) this.text += text;
+    if (this.isOpen) this.text = (this.text + text).slice(0, listLimits.valueLength + 1);
   }
 
   closes(name: string): void {
@@ -296,9 +303,18 @@ function xmlParser({ opens, text, closes }: XmlEvents): sax.SAXParser {
   parser.ondoctype = () => {
     throw damaged();
   };
-  parser.onopentag = ({ name, attributes }) => opens(localName(name), attributes as Record<string, string>);
+  let depth = 0;
+  parser.onopentag = ({ name, attributes }) => {
+    depth += 1;
+    // The parser remembers every open element.
+    if (depth > xlsxLimits.depth) throw damaged();
+    opens(localName(name), attributes as Record<string, string>);
+  };
+  parser.onclosetag = (name) => {
+    depth -= 1;
+    closes?.(localName(name));
+  };
   if (text) parser.ontext = parser.oncdata = text;
-  if (closes) parser.onclosetag = (name) => closes(localName(name));
   return parser;
 }
 

@@ -98,23 +98,20 @@ export function isSameNumber(one: string, other: string): boolean {
  */
 export function listedNumbers(text: string, country: CountryCode | null): string[] {
   const digits = text.replace(separators, '');
-  if (country === null || !/^[1-9]\d{4,14}$/.test(digits)) return known([readNumber(text, country)]);
-  const national = oldForms.test(digits) ? digits : possible(digits, country);
-  // Most numbers of a list have the code of its country. The library tells it from a number that only begins with its digits.
-  if (national !== null && digits.startsWith(getCountryCallingCode(country))) return [national];
-  const read = known([readNumber(text, country), national]);
+  if (country === null || !/^[1-9]\d{4,14}$/.test(digits) || oldForms.test(digits))
+    return known([readNumber(text, country)]);
+  const international = parsePhoneNumberFromString(`+${digits}`);
+  const isOfCountry = international?.countryCallingCode === getCountryCallingCode(country);
+  // Most numbers of a list have the code of its country. For the library, such a number can also be one that only begins alike.
+  if (isOfCountry && international?.isValid()) return [international.number.slice(1)];
+  const read = known([readNumber(text, null), possible(digits, country)]);
   if (read.length < 2) return read;
-  const real = read.filter((number) => oldForms.test(number) || isReal(number));
+  const real = read.filter((number) => parsePhoneNumberFromString(`+${number}`)?.isValid());
   return real.length > 0 ? real : read;
 }
 
 function known(numbers: (string | null)[]): string[] {
   return [...new Set(numbers)].filter((number) => number !== null);
-}
-
-/** Whether the number is in a range of numbers that its country has given out. */
-function isReal(number: string): boolean {
-  return parsePhoneNumberFromString(`+${number}`)?.isValid() === true;
 }
 
 function readNumber(text: string, country: CountryCode | null): string | null {
