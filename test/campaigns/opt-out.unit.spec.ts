@@ -1,4 +1,5 @@
 import fc from 'fast-check';
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { optOutOf, optOutWords, ownOptOutWords } from '../../src/campaigns/opt-out.js';
 
@@ -133,6 +134,18 @@ it('no word means both in the lists, and every word is found as people write it'
         expect(optOutOf(`x ${word}`), word).toBeNull();
       }
 });
+
+it('the words are those of the docs', () => {
+  const page = readFileSync(new URL('../../docs/campaign-rules.md', import.meta.url), 'utf8');
+  const rows = [...page.matchAll(/^\| (\w\w) +\| (`.*?) +\| (`.*?) +\|$/gm)].map(
+    ([, language, out, inAgain]) => [language, { out: wordsOf(out!), in: wordsOf(inAgain!) }],
+  );
+  expect(Object.fromEntries(rows)).toEqual(optOutWords);
+});
+
+function wordsOf(cell: string): string[] {
+  return [...cell.matchAll(/`([^`]+)`/g)].map(([, word]) => word!);
+}
 
 it('any text has an answer', () => {
   fc.assert(
