@@ -142,10 +142,10 @@ function rulesOf({ poll }: TemplatedMessage): [string, TextRule][] {
 export function variablesOfMessage({ texts }: MessageTemplate<TemplatedMessage>): TemplateVariable[] {
   const found = new Map<string, TemplateVariable>();
   for (const { template } of texts)
-    for (const { name, hasFallback } of variablesOf(template)) {
-      const known = found.get(variableKey(name));
-      if (known) known.hasFallback &&= hasFallback;
-      else found.set(variableKey(name), { name, hasFallback });
+    for (const variable of variablesOf(template)) {
+      const known = found.get(variable.key);
+      if (known) known.hasFallback &&= variable.hasFallback;
+      else found.set(variable.key, { ...variable });
     }
   return [...found.values()];
 }

@@ -1,3 +1,6 @@
+import { LRUCache } from 'lru-cache';
+import { storable } from '../messages/storable-text.js';
+
 /* The texts of a campaign: variables, and choices between wordings ("spin"). A template is parsed once and rendered for each recipient. */
 
 /**
@@ -42,6 +45,9 @@ export interface Template {
 }
 
 export interface TemplateVariable {
+  /** As {@link variableKey} makes it: under it, the values of recipients are kept. */
+  key: string;
+  /** As the template writes it first. */
   name: string;
   /** Whether every use of the variable has a fallback. Without it, a recipient who lacks the variable is invalid. */
   hasFallback: boolean;
@@ -71,14 +77,21 @@ const maxChoices = 200;
 
 const nameOfVariable = /^[\p{L}\p{M}\p{N}_.\- ]*[\p{L}\p{N}][\p{L}\p{M}\p{N}_.\- ]*$/u;
 
+/** Each row of a list has the same names. */
+const keys = new LRUCache<string, string>({ max: 1_000 });
+
 /** The name of a variable as it is compared: `First  Name` and ` first name ` are the same variable. */
 export function variableKey(name: string): string {
-  return name
+  const known = keys.get(name);
+  if (known !== undefined) return known;
+  const key = storable(name)
     .normalize('NFKC')
     .replace(/\p{Cf}/gu, '')
     .replace(/\s+/gu, ' ')
     .trim()
     .toLowerCase();
+  if (name.length <= maxVariableNameLength) keys.set(name, key);
+  return key;
 }
 
 /** What is wrong with the name of a variable, and the cure. Null if it can be used in a template. */
@@ -93,7 +106,8 @@ export function problemOfName(name: string): string | null {
 }
 
 /**
- * The variables of a recipient, as templates look them up. Numbers and booleans become texts, and null is a missing value.
+ * The variables of a recipient, as templates look them up and a row can keep them. Numbers and booleans become texts. What is null, empty
+ * or only white space is left out, so that a variable is missing if its key is. Names that are empty or too long for a template are left out.
  * @throws RangeError if two names are the same variable, or a value is no text, or there are too many: its text has the cure
  */
 export function toVariables(given: Readonly<Record<string, unknown>>): Record<string, string> {
@@ -107,15 +121,16 @@ export function toVariables(given: Readonly<Record<string, unknown>>): Record<st
   for (const name of names) {
     const key = variableKey(name);
     const value = given[name];
-    if (value === null || value === undefined) continue;
+    if (value === null || value === undefined || key === '' || key.length > maxVariableNameLength) continue;
     if (typeof value === 'object' || typeof value === 'function' || typeof value === 'symbol')
       throw new RangeError(`The variable "${shortened(name)}" must be a text or a number.`);
+    // A primitive: what has a text of its own was refused above.
+    const text = storable(String(value as string | number | boolean | bigint)).trim();
+    if (isBlank(text)) continue;
     if (key in variables)
       throw new RangeError(
         `The variable "${shortened(name)}" is there twice: capital letters and spaces do not count. Rename one of the two.`,
       );
-    // A primitive: what has a text of its own was refused above.
-    const text = String(value as string | number | boolean | bigint);
     if (text.length > maxValueLength)
       throw new RangeError(
         `The value of the variable "${shortened(name)}" has ${text.length} characters. At most ${maxValueLength} are possible.`,
@@ -211,16 +226,16 @@ function valueOf({ key, name, fallback }: Variable, run: Run): string {
   const { to, variables } = run.recipient;
   const given = key === 'to' ? to : Object.hasOwn(variables, key) ? variables[key] : undefined;
   const value = given === undefined ? '' : given.trim();
-  if (value !== '' && !isInvisible(value)) return value;
+  if (!isBlank(value)) return value;
   if (fallback !== null) return fallback;
   run.missing ??= [];
   if (!run.missing.includes(name)) run.missing.push(name);
   return '';
 }
 
-/** Such as a zero-width space, which `trim` leaves. */
-function isInvisible(text: string): boolean {
-  return text.charCodeAt(0) > 0x7f && /^[\s\p{Cf}]*$/u.test(text);
+/** Of a trimmed text. `trim` leaves what is invisible, such as a zero-width space. */
+function isBlank(text: string): boolean {
+  return text === '' || (text.charCodeAt(0) > 0x7f && /^[\s\p{Cf}]*$/u.test(text));
 }
 
 /** FNV-1a with a last mix: neighbouring ids get unrelated numbers. From 0 to 2^32 - 1. */
@@ -364,7 +379,7 @@ class Parser {
     const known = this.found.get(key);
     if (!known && this.found.size >= maxVariables)
       throw this.error(`a template has at most ${maxVariables} variables: shorten it`);
-    const variable = known ?? { name, hasFallback };
+    const variable = known ?? { key, name, hasFallback };
     variable.hasFallback &&= hasFallback;
     this.found.set(key, variable);
     return variable.name;

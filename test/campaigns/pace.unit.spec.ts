@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import { validate } from 'class-validator';
 import fc from 'fast-check';
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { CampaignPacingDto, SendingTimesDto } from '../../src/campaigns/campaign-pacing.dto.js';
 import { estimate, type EstimatedAccount, type EstimateInput } from '../../src/campaigns/estimate.js';
@@ -11,6 +12,7 @@ import {
   nextAfter,
   noPace,
   pacePresetNames,
+  pacePresets,
   secondsPerMessage,
   tighten,
 } from '../../src/campaigns/pace.js';
@@ -64,6 +66,20 @@ describe('the pace of a campaign', () => {
       const average = secondsPerMessage(campaignPaceOf({ preset }));
       expect(waits.reduce((sum, wait) => sum + wait, 0) / waits.length / average).toBeCloseTo(1, 0.5);
     }
+  });
+
+  it('is the one that the docs name', () => {
+    const page = readFileSync(new URL('../../docs/campaign-rules.md', import.meta.url), 'utf8');
+    const rows = [...page.matchAll(/^\| `(\w+)` +\| (\d+) to (\d+) +\| (\d+) +\| (\d+) +\|$/gm)].map(
+      ([, name, from, to, size, pauseSeconds]) => [
+        name,
+        {
+          gapSeconds: { from: Number(from), to: Number(to) },
+          batch: { size: Number(size), pauseSeconds: Number(pauseSeconds) },
+        },
+      ],
+    );
+    expect(Object.fromEntries(rows)).toEqual(pacePresets);
   });
 
   it('has its own values in place of those of the preset', () => {
