@@ -3,16 +3,14 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { DataSource } from 'typeorm';
-import { v7 as uuidv7 } from 'uuid';
-import { Turns } from '../platform/turns.js';
 import type { CampaignDetails, CampaignStatus } from './campaign.entity.js';
 import { CampaignStatusConflict, RecipientNotFound } from './campaign-errors.js';
 import { CampaignTemplate } from './campaign-template.js';
 import { isEnded } from './campaigns.service.js';
 import type { ListRecipientsQuery, LoadResponse, PreviewItem, RecipientResponse } from './campaigns.dto.js';
-import type { InvalidLine, ValidLine } from './lists/list-rows.js';
-import { type ListOptions, readList } from './lists/read-list.js';
-import { variableKey } from './template.js';
+import type { InvalidLine } from './lists/list-rows.js';
+import { type PreparedLines, readInThread } from './lists/list-thread.js';
+import type { ListOptions } from './lists/read-list.js';
 
 /** How many invalid lines an answer lists. */
 const maxListed = 100;
@@ -58,40 +56,27 @@ export class RecipientsService {
     options: Pick<ListOptions, 'format' | 'columns' | 'sheet'>,
   ): Promise<LoadResponse> {
     const { id, workspaceId, message, country } = campaign;
-    const required = new CampaignTemplate(message).required;
-    const turns = new Turns(workspaceId);
+    const { required } = new CampaignTemplate(message);
     const total: LoadResponse = { accepted: 0, duplicates: 0, invalid: [], invalidCount: 0 };
     const knowsPersons = await this.hasSent(workspaceId);
     let header: readonly string[] = [];
-    /** The batch before is written while the next one is read. */
+    /** The part before is written while the next one is read. */
     let writing: Promise<void> = Promise.resolve();
-    const write = async (valid: ValidLine[], invalid: InvalidLine[]) => {
-      const { accepted, status } = await this.insert(campaign, valid, knowsPersons);
+    const write = async (lines: PreparedLines) => {
+      const { accepted, status } = await this.insert(campaign, lines, knowsPersons);
       if (isEnded(status)) throw new CampaignStatusConflict('loaded', status);
-      await this.insertInvalid(campaign, invalid);
+      await this.insertInvalid(campaign, lines.invalid);
       total.accepted += accepted;
-      total.duplicates += valid.length - accepted;
-      total.invalidCount += invalid.length;
-      for (const line of invalid.slice(0, maxListed - total.invalid.length))
-        total.invalid.push({
-          line: line.line,
-          column: line.column ?? '',
-          to: line.value,
-          message: line.reason,
-        });
+      total.duplicates += lines.ids.length - accepted;
+      total.invalidCount += lines.invalid.length;
+      for (const { line, column, value, reason } of lines.invalid.slice(0, maxListed - total.invalid.length))
+        total.invalid.push({ line, column: column ?? '', to: value, message: reason });
     };
     try {
-      for await (const batch of readList(source, { ...options, country, turn: () => turns.next() })) {
-        header = batch.header;
-        const valid: ValidLine[] = [];
-        const invalid: InvalidLine[] = [];
-        for (const row of batch.rows) {
-          const line = row.isValid ? lacking(row, required) : row;
-          if (line.isValid) valid.push(line);
-          else invalid.push(line);
-        }
+      for await (const lines of readInThread(source, { ...options, country, required })) {
+        header = lines.header;
         await writing;
-        writing = write(valid, invalid);
+        writing = write(lines);
         writing.catch(() => undefined);
       }
     } finally {
@@ -189,7 +174,7 @@ export class RecipientsService {
   /** @returns how many are new, and the status of the campaign: nothing is added to a campaign that has ended */
   private async insert(
     { id, workspaceId, accountIds }: CampaignDetails,
-    lines: ValidLine[],
+    lines: PreparedLines,
     knowsPersons: boolean,
   ): Promise<{ accepted: number; status: CampaignStatus }> {
     const writer = knowsPersons
@@ -208,15 +193,7 @@ export class RecipientsService {
          insert into campaign_changes (campaign_id, workspace_id, new_status, recipients)
          select $1, $2, 'waiting', count(*) from made having count(*) > 0)
        select (select count(*) from made)::int as accepted, status from campaign`,
-      [
-        id,
-        workspaceId,
-        lines.map(() => uuidv7()),
-        lines.map(({ person }) => person),
-        lines.map(({ to }) => to),
-        lines.map(({ variables }) => JSON.stringify(variables)),
-        accountIds,
-      ],
+      [id, workspaceId, lines.ids, lines.persons, lines.recipients, lines.variables, accountIds],
     );
     return row!;
   }
@@ -243,21 +220,4 @@ export class RecipientsService {
       ],
     );
   }
-}
-
-/** The line, or what it lacks for the message of the campaign. */
-function lacking(row: ValidLine, required: string[]): ValidLine | InvalidLine {
-  const missing = required.find(
-    (name) => row.variables[variableKey(name)] === undefined && variableKey(name) !== 'to',
-  );
-  if (missing === undefined) return row;
-  const { line, values, to } = row;
-  return {
-    isValid: false,
-    line,
-    column: missing,
-    value: to,
-    reason: `is missing, and the message needs it: add a value, or write a fallback, for example {{${missing}|friend}}`,
-    values,
-  };
 }
