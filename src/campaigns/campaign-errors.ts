@@ -1,5 +1,5 @@
 import { Problem } from '../platform/errors/problem.js';
-import type { CampaignStatus } from './campaign.entity.js';
+import type { CampaignStatus } from './campaign-statuses.js';
 
 export class CampaignNotFound extends Problem {
   constructor(id: string) {
@@ -43,6 +43,18 @@ export class CampaignHasNoRecipients extends Problem {
       409,
       'campaign.no_recipients',
       'The campaign has no recipients. Upload a list first: POST /campaigns/:id/recipients.',
+    );
+  }
+}
+
+export class TooManyLoads extends Problem {
+  constructor(limit: number) {
+    super(
+      429,
+      'campaign.too_many_loads',
+      `Flotilla is reading ${limit} lists of this workspace, the limit. Upload the next list when one is done: one list may have any size.`,
+      undefined,
+      10,
     );
   }
 }

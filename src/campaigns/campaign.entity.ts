@@ -2,16 +2,7 @@ import { Column, Entity, PrimaryColumn } from 'typeorm';
 import type { MessageMedia } from '../messages/content.dto.js';
 import type { MessageContent } from '../messages/message.entity.js';
 import type { MessageType } from '../messages/message-types.js';
-
-export const campaignStatuses = [
-  'draft',
-  'scheduled',
-  'running',
-  'paused',
-  'completed',
-  'cancelled',
-] as const;
-export type CampaignStatus = (typeof campaignStatuses)[number];
+import type { CampaignStatus } from './campaign-statuses.js';
 
 /** What each recipient gets: the content of a message whose texts are templates. */
 export interface CampaignMessage {

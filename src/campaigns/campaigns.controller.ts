@@ -18,6 +18,7 @@ import {
   CampaignNotFound,
   CampaignStatusConflict,
   RecipientNotFound,
+  TooManyLoads,
 } from './campaign-errors.js';
 import {
   CampaignResponse,
@@ -128,6 +129,7 @@ export class CampaignsController {
   @Fails(
     CampaignNotFound,
     CampaignStatusConflict,
+    TooManyLoads,
     ListTypeUnsupported,
     ListColumnTwice,
     ListColumnUnknown,

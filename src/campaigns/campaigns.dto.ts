@@ -19,7 +19,8 @@ import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
 import { IsTime } from '../platform/http/time.js';
 import { IsCountry } from '../workspaces/workspaces.dto.js';
 import type { RecipientRow } from './recipients.service.js';
-import { type CampaignDetails, type CampaignStatus, campaignStatuses } from './campaign.entity.js';
+import type { CampaignDetails } from './campaign.entity.js';
+import { type CampaignStatus, campaignStatuses, type ResumeKind, resumeKinds } from './campaign-statuses.js';
 
 const maxAccounts = 100;
 
@@ -95,13 +96,11 @@ export class UpdateCampaignDto {
   startAt?: string | null;
 }
 
-export const resumeKinds = ['pending', 'failed', 'all'] as const;
-
 export class ResumeCampaignDto {
   /** `pending`: who has not got the message yet. `failed`: who could not get it, again. `all`: both. */
   @Optional()
   @IsIn(resumeKinds)
-  which: (typeof resumeKinds)[number] = 'pending';
+  which: ResumeKind = 'pending';
 }
 
 export class ListCampaignsQuery extends PageQuery {

@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { MessagesModule } from '../messages/messages.module.js';
+import { SharedCountsModule } from '../platform/limits/shared-counts.module.js';
 import { QueuesModule } from '../queues/queues.module.js';
 import { SendingModule } from '../sending/sending.module.js';
 import { Campaign } from './campaign.entity.js';
@@ -12,7 +13,13 @@ import { RecipientsService } from './recipients.service.js';
 const services = [CampaignsService, RecipientsService, DealingService, CampaignStatsService];
 
 @Module({
-  imports: [TypeOrmModule.forFeature([Campaign]), MessagesModule, QueuesModule, SendingModule],
+  imports: [
+    TypeOrmModule.forFeature([Campaign]),
+    MessagesModule,
+    SharedCountsModule,
+    QueuesModule,
+    SendingModule,
+  ],
   providers: services,
   exports: services,
 })

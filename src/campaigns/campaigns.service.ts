@@ -7,12 +7,8 @@ import { ContentPreparation } from '../messages/content-preparation.js';
 import { SendMessageDto } from '../messages/messages.dto.js';
 import { given } from '../platform/database/given.js';
 import { toDto } from '../platform/http/validation.js';
-import {
-  Campaign,
-  type CampaignDetails,
-  type CampaignMessage,
-  type CampaignStatus,
-} from './campaign.entity.js';
+import { Campaign, type CampaignDetails, type CampaignMessage } from './campaign.entity.js';
+import { isEnded } from './campaign-statuses.js';
 import { CampaignHasNoRecipients, CampaignNotFound, CampaignStatusConflict } from './campaign-errors.js';
 import type {
   CampaignMessageDto,
@@ -259,11 +255,6 @@ export class CampaignsService {
     );
     return changed === batchSize;
   }
-}
-
-/** Whether nothing of it will be sent any more. */
-export function isEnded(status: CampaignStatus): boolean {
-  return status === 'completed' || status === 'cancelled';
 }
 
 /** @throws CampaignNotFound */

@@ -3,15 +3,19 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { DataSource } from 'typeorm';
-import type { CampaignDetails, CampaignStatus } from './campaign.entity.js';
-import { CampaignStatusConflict, RecipientNotFound } from './campaign-errors.js';
+import type { CampaignDetails } from './campaign.entity.js';
+import { ConcurrencyLimit } from '../platform/limits/concurrency-limit.js';
+import { SharedCounts } from '../platform/limits/shared-counts.js';
+import { CampaignStatusConflict, RecipientNotFound, TooManyLoads } from './campaign-errors.js';
 import { CampaignTemplate } from './campaign-template.js';
-import { isEnded } from './campaigns.service.js';
+import { type CampaignStatus, isEnded } from './campaign-statuses.js';
 import type { ListRecipientsQuery, LoadResponse, PreviewItem, RecipientResponse } from './campaigns.dto.js';
 import type { InvalidLine } from './lists/list-rows.js';
 import { type PreparedLines, readInThread } from './lists/list-thread.js';
 import type { ListOptions } from './lists/read-list.js';
 
+/** How many lists of one workspace are read at the same time. */
+const loadsAtOnce = 2;
 /** How many invalid lines an answer lists. */
 const maxListed = 100;
 /** How many recipients a preview shows. */
@@ -43,14 +47,35 @@ const columns = `r.id, r.recipient, r.variables, m.account_id,
 /** The recipients of campaigns: loads lists, and reads what became of each recipient. */
 @Injectable()
 export class RecipientsService {
-  constructor(@InjectDataSource() private readonly database: DataSource) {}
+  private readonly loads: ConcurrencyLimit;
+
+  constructor(
+    @InjectDataSource() private readonly database: DataSource,
+    counts: SharedCounts,
+  ) {
+    this.loads = new ConcurrencyLimit(counts, 'lists', loadsAtOnce, (limit) => new TooManyLoads(limit));
+  }
 
   /**
    * Adds the recipients of a list. A person that the campaign has already is a duplicate, also in another form of the number. What was
    * added before an error stays, and the same list again adds the rest.
-   * @throws CampaignStatusConflict, and the errors of `readList`
+   * @throws CampaignStatusConflict, TooManyLoads, and the errors of `readList`
    */
   async load(
+    campaign: CampaignDetails,
+    source: Readable,
+    options: Pick<ListOptions, 'format' | 'columns' | 'sheet'>,
+  ): Promise<LoadResponse> {
+    if (isEnded(campaign.status)) throw new CampaignStatusConflict('loaded', campaign.status);
+    const leave = this.loads.enter(campaign.workspaceId);
+    try {
+      return await this.read(campaign, source, options);
+    } finally {
+      leave();
+    }
+  }
+
+  private async read(
     campaign: CampaignDetails,
     source: Readable,
     options: Pick<ListOptions, 'format' | 'columns' | 'sheet'>,

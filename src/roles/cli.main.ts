@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { addBacklogCommands } from '../admin/backlog.commands.js';
 import { addFailedJobsCommands } from '../admin/failed-jobs.commands.js';
 import { addKeyRotationCommands } from '../admin/key-rotation.commands.js';
+import { addCampaignsCommands } from '../campaigns/campaigns.commands.js';
 import { addMediaCommands } from '../media/media.commands.js';
 import { print, type RunWithServices, wholeNumber } from '../platform/command-line.js';
 import type { Config } from '../platform/config/config.js';
@@ -62,6 +63,7 @@ addWorkspacesCommands(program, runWithServices);
 addKeyRotationCommands(program, runWithServices);
 addWebhooksCommands(program, runWithServices);
 addMediaCommands(program, runWithServices);
+addCampaignsCommands(program, runWithServices);
 
 program
   .command('demo')

@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { eventually } from '../support/eventually.js';
 import { type Answer, Flotilla, type LedgerEntry, type Workspace } from '../support/flotilla.js';
@@ -237,5 +239,35 @@ describe('a campaign', () => {
     expect((await workspace.call('POST', `/campaigns/${id}/start`)).body.status).toBe('scheduled');
     const done = await untilStatus(id, 'completed');
     expect(Date.parse(done.startedAt)).toBeGreaterThanOrEqual(Date.parse(done.startAt));
+  });
+});
+
+describe('an operator', () => {
+  it('runs a campaign from the command line: create with a list, start, watch, report', async () => {
+    const file = join(flotilla.stack.dir, 'list.csv');
+    await writeFile(file, `phone,code\n+${phones[2]},O-1\n12,O-2\n`);
+    const workspaceId = ['--workspace', workspace.id];
+    const created = await flotilla.stack.cli(
+      ...['campaign:create', 'From the shell', ...workspaceId, '--account', ...accountIds()],
+      ...['--text', 'Hello {{name|friend}}, your code is {{code}}', '--file', file],
+    );
+    expect(created.code, created.output).toBe(0);
+    expect(created.output).toContain('1 new recipients, 0 duplicates, 1 invalid lines');
+    expect(created.output).toContain('line 3: phone 12 ');
+    const id = created.stdout.trim().split(' ')[0]!;
+    const started = await flotilla.stack.cli('campaign:start', id, ...workspaceId);
+    expect(started.stdout).toContain('From the shell: running, 1 recipients');
+    const watched = await flotilla.stack.cli('campaign:status', id, ...workspaceId, '--watch', '--json');
+    expect(JSON.parse(watched.stdout)).toMatchObject({
+      id,
+      status: 'completed',
+      counts: { total: 1, queued: 0 },
+    });
+    const report = await flotilla.stack.cli('campaign:report', id, ...workspaceId);
+    expect(report.stdout).toContain(`\r\n${phones[2]},`);
+    const listed = await flotilla.stack.cli('campaign:list', ...workspaceId, '--limit', '1');
+    expect(listed.stdout).toContain('From the shell');
+    const unknown = await flotilla.stack.cli('campaign:pause', id, ...workspaceId);
+    expect([unknown.code, unknown.output]).toEqual([1, expect.stringContaining('The campaign is completed')]);
   });
 });
