@@ -362,7 +362,8 @@ describe('the reading of a list', () => {
       })(),
     );
     const read = async (from: Readable, turn: () => Promise<void>) => {
-      for await (const _batch of readList(from, { format: 'csv', country: null, turn }));
+      const batches = readList(from, { format: 'csv', country: null, turn });
+      while (!(await batches.next()).done);
     };
     await expect(read(source, () => Promise.resolve())).rejects.toBe(lost);
     await expect(read(Readable.from(endless({ lines: 0 })), () => Promise.reject(lost))).rejects.toBe(lost);

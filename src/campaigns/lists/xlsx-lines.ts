@@ -175,7 +175,7 @@ class Workbook {
   }
 
   private async *rows(path: string, context: CellContext): AsyncGenerator<TableLine[]> {
-    let lines: TableLine[] = [];
+    const lines: TableLine[] = [];
     let row: TableLine = { line: 0, cells: [] };
     let column = -1;
     let type = '';
@@ -224,10 +224,7 @@ class Workbook {
         else value.closes(name);
       },
     };
-    for await (const _piece of this.pieces(path, xlsxLimits.sheetBytes, events)) {
-      yield lines;
-      lines = [];
-    }
+    yield* this.pieces(path, xlsxLimits.sheetBytes, events, () => lines.splice(0));
   }
 
   private async read(
@@ -235,12 +232,20 @@ class Workbook {
     events: XmlEvents,
     maxBytes: number = xlsxLimits.partBytes,
   ): Promise<void> {
-    const pieces = this.pieces(path, maxBytes, events);
+    const pieces = this.pieces(path, maxBytes, events, () => undefined);
     while (!(await pieces.next()).done);
   }
 
-  /** Reads a part of the file in pieces. The package stops a part that unpacks to more bytes than it says. */
-  private async *pieces(path: string, maxBytes: number, events: XmlEvents): AsyncGenerator<void> {
+  /**
+   * Reads a part of the file in pieces. The package stops a part that unpacks to more bytes than it says.
+   * @param take what a piece gives
+   */
+  private async *pieces<Taken>(
+    path: string,
+    maxBytes: number,
+    events: XmlEvents,
+    take: () => Taken,
+  ): AsyncGenerator<Taken> {
     const entry = this.parts?.get(path.toLowerCase());
     if (!entry) throw damaged();
     if (entry.uncompressedSize > maxBytes)
@@ -251,10 +256,10 @@ class Workbook {
     const decoder = new TextDecoder('utf-8');
     for await (const piece of piecesOf(this.unpacked(entry), this.turn)) {
       parser.write(decoder.decode(piece, { stream: true }));
-      yield;
+      yield take();
     }
     parser.close();
-    yield;
+    yield take();
   }
 
   private async *unpacked(entry: Entry): AsyncGenerator<Buffer> {
