@@ -59,12 +59,14 @@ const bundle = (programs, options) =>
     format: 'esm',
     target: 'node20',
     logLevel: 'error',
-    // Large, and read by no program: tools of the browser library.
-    external: ['typescript', 'pac-proxy-agent'],
+    // Large, and read by no program: tools of the browser library. The decorators need reflect-metadata before all else, and esbuild
+    // promises no order among the files that programs share: each of these files imports it first.
+    external: ['typescript', 'pac-proxy-agent', 'reflect-metadata'],
     plugins: [onDemand, oneTypeorm],
     // Bundled CommonJS modules expect these names.
     banner: {
       js: [
+        `import 'reflect-metadata';`,
         `import { createRequire as __createRequire } from 'node:module';`,
         `const require = __createRequire(import.meta.url);`,
         `const __filename = import.meta.filename, __dirname = import.meta.dirname;`,
