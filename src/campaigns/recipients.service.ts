@@ -33,6 +33,7 @@ export interface RecipientRow {
   sent_at: Date | null;
   delivered_at: Date | null;
   read_at: Date | null;
+  replied_at: Date | null;
   failed_at: Date | null;
 }
 
@@ -40,7 +41,7 @@ export interface RecipientRow {
 const columns = `r.id, r.recipient, r.variables, m.account_id,
   coalesce(case when m.status = 'scheduled' then 'queued' else m.status end,
     case when c.status = 'cancelled' then 'cancelled' else 'queued' end) as status,
-  m.error_code, m.error_message, m.sent_at, m.delivered_at, m.read_at, m.failed_at`;
+  m.error_code, m.error_message, m.sent_at, m.delivered_at, m.read_at, r.replied_at, m.failed_at`;
 
 /** The recipients of campaigns: loads lists, and reads what became of each recipient. */
 @Injectable()
@@ -71,14 +72,7 @@ export class RecipientsService {
       await this.insertInvalid(campaign, invalid);
       total.accepted += accepted;
       total.duplicates += valid.length - accepted;
-      total.invalidCount += invalid.length;
-      for (const line of invalid.slice(0, maxListed - total.invalid.length))
-        total.invalid.push({
-          line: line.line,
-          column: line.column ?? '',
-          to: line.value,
-          message: line.reason,
-        });
+      addInvalid(total, invalid);
     };
     try {
       for await (const batch of readList(source, { ...options, country, turn: () => turns.next() })) {
@@ -243,6 +237,13 @@ export class RecipientsService {
       ],
     );
   }
+}
+
+/** Counts invalid lines in an answer, and lists the first ones. */
+export function addInvalid(total: LoadResponse, invalid: InvalidLine[]): void {
+  total.invalidCount += invalid.length;
+  for (const { line, column, value, reason } of invalid.slice(0, maxListed - total.invalid.length))
+    total.invalid.push({ line, column: column ?? '', to: value, message: reason });
 }
 
 /** The line, or what it lacks for the message of the campaign. */
