@@ -26,6 +26,7 @@ export class Suppressions1796428800091 implements MigrationInterface {
     await runner.query(`
       -- Words that count as an opt-out beside the built-in ones.
       alter table workspaces add column opt_out_words text[];
+      grant update (opt_out_words) on workspaces to flotilla_tenant;
 
       create table suppressions (
         id uuid primary key,
