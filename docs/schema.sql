@@ -868,7 +868,7 @@ CREATE TRIGGER limits_changed AFTER UPDATE OF max_accounts, messages_per_minute,
 alter table workspaces enable row level security;
 create policy workspace on workspaces for all to flotilla_tenant using ((id = ( SELECT current_workspace() AS current_workspace)));
 grant select on workspaces to flotilla_tenant;
-grant update (default_country, updated_at) on workspaces to flotilla_tenant;
+grant update (default_country, opt_out_words, updated_at) on workspaces to flotilla_tenant;
 
 create view backend_servers as
  SELECT s.id,

@@ -78,7 +78,8 @@ export class SuppressionsController {
           },
         },
       },
-      example: { recipients: [{ to: '+6281234567890', reason: 'asked by phone' }] },
+      required: ['recipients'],
+      examples: [{ recipients: [{ to: '+6281234567890', reason: 'asked by phone' }] }],
     },
   })
   async import(

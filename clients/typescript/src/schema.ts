@@ -10154,7 +10154,7 @@ export interface operations {
                  *     }
                  */
                 "application/json": {
-                    recipients?: {
+                    recipients: {
                         to: string;
                         reason?: string;
                     }[];
@@ -10170,7 +10170,7 @@ export interface operations {
                  *     }
                  */
                 "application/x-ndjson": {
-                    recipients?: {
+                    recipients: {
                         to: string;
                         reason?: string;
                     }[];
@@ -10186,7 +10186,7 @@ export interface operations {
                  *     }
                  */
                 "text/csv": {
-                    recipients?: {
+                    recipients: {
                         to: string;
                         reason?: string;
                     }[];
@@ -10202,7 +10202,7 @@ export interface operations {
                  *     }
                  */
                 "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {
-                    recipients?: {
+                    recipients: {
                         to: string;
                         reason?: string;
                     }[];
