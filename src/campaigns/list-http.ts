@@ -18,10 +18,10 @@ export const listProblems = [
   ListTypeUnsupported,
   ListColumnTwice,
   ListColumnUnknown,
-  ListEmpty,
+  new ListEmpty('The list is empty. Send a header, for example to,name, and one line for each recipient.'),
   ListNumberColumnUnclear,
-  ListTooLarge,
-  ListUnreadable,
+  new ListTooLarge('The list has 300 columns, and a list may have at most 256. Delete columns.'),
+  new ListUnreadable('The list is not JSON. Send {"recipients": [{"to": "+6281234567890"}]}.'),
   ListWithoutHeader,
 ];
 

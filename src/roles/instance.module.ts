@@ -1,6 +1,6 @@
 import { Module, type OnApplicationBootstrap } from '@nestjs/common';
 import { InternalHealthController } from '../admin/health.internal.js';
-import { OptOutListener } from '../campaigns/opt-out.listener.js';
+import { OptOutService } from '../campaigns/opt-out.service.js';
 import { SuppressionsService } from '../campaigns/suppressions.service.js';
 import { InternalChatsController } from '../chats/chats.internal.js';
 import { GroupNotices } from '../chats/group-notices.js';
@@ -61,7 +61,7 @@ import { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
     UpdatesService,
     IncomingService,
     SuppressionsService,
-    OptOutListener,
+    OptOutService,
     IncomingMediaService,
     MediaDownloader,
     OutcomeFinder,

@@ -5,7 +5,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CampaignsService } from '../../src/campaigns/campaigns.service.js';
 import { DealingService } from '../../src/campaigns/dealing.service.js';
-import { OptOutListener } from '../../src/campaigns/opt-out.listener.js';
+import { OptOutService } from '../../src/campaigns/opt-out.service.js';
 import { RecipientsService } from '../../src/campaigns/recipients.service.js';
 import { SuppressionsService } from '../../src/campaigns/suppressions.service.js';
 import { IncomingService } from '../../src/receiving/incoming.service.js';
@@ -36,7 +36,7 @@ beforeAll(async () => {
   recipients = context.get(RecipientsService);
   dealing = context.get(DealingService);
   incoming = new IncomingService(database, new PacingReservations(database));
-  new OptOutListener(database, suppressions, incoming);
+  new OptOutService(database, suppressions, incoming);
 });
 afterAll(async () => {
   await context?.close();

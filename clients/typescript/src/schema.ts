@@ -5784,13 +5784,13 @@ export interface components {
          *
          *     `campaign.list_column_unknown`: The mapping of the columns names the column empty, and the list does not have it. The columns are …. Correct the mapping.
          *
-         *     `campaign.list_empty`: …
+         *     `campaign.list_empty`: The list is empty. Send a header, for example to,name, and one line for each recipient.
          *
          *     `campaign.list_number_column`: No column seems to hold the phone numbers. The columns are …. Rename the column of the numbers to "to", or name it in the mapping of the columns as "to".
          *
-         *     `campaign.list_too_large`: …
+         *     `campaign.list_too_large`: The list has 300 columns, and a list may have at most 256. Delete columns.
          *
-         *     `campaign.list_unreadable`: …
+         *     `campaign.list_unreadable`: The list is not JSON. Send {"recipients": [{"to": "+6281234567890"}]}.
          *
          *     `campaign.list_without_header`: Line … is the first line of the list, and it holds a phone number. Insert a line above it with the names of the columns, for example: to,name,city.
          */

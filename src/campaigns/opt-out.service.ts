@@ -18,7 +18,7 @@ interface Words {
 
 /** Lets persons opt out of campaigns, and in again, by a message that says nothing else. */
 @Injectable()
-export class OptOutListener {
+export class OptOutService {
   /** By the id of the account. */
   private readonly words = new LRUCache<string, Words>({
     max: 10_000,
