@@ -132,7 +132,9 @@ describe('a campaign', () => {
       text: 'Hello Sari, your code is A-1',
     });
     const report = (await workspace.call('GET', `/campaigns/${id}/report.csv`)).body.trim().split('\r\n');
-    expect(report[0]).toBe('to,status,error,accountId,sentAt,deliveredAt,readAt,repliedAt,failedAt,id,name,code');
+    expect(report[0]).toBe(
+      'to,status,error,accountId,sentAt,deliveredAt,readAt,repliedAt,failedAt,id,name,code',
+    );
     expect(report).toHaveLength(4);
     const invalid = (await workspace.call('GET', `/campaigns/${id}/invalid.csv`)).body.trim().split('\r\n');
     expect(invalid[0]).toBe('Name,Phone,Code,reason');
@@ -331,6 +333,26 @@ describe('opting out of campaigns', () => {
     expect(await suppressionsOf(person!)).toEqual([]);
     const [header, line] = (await workspace.call('GET', `/campaigns/${id}/report.csv`)).body.split('\r\n');
     expect(line.split(',')[header.split(',').indexOf('repliedAt')]).toMatch(/^2\d{3}-/);
+  });
+
+  it('who hides the number opts out by it, and both of its forms count', async () => {
+    const phone = await flotilla.newPhone();
+    await flotilla.sandbox('PATCH', `/phones/${phone}`, { hidesNumber: true });
+    const only = { accountIds: [accountIds()[0]] };
+    const first = await newCampaign(only);
+    await upload(first, csvOf([phone], 'H'));
+    await workspace.call('POST', `/campaigns/${first}/start`);
+    await untilStatus(first, 'completed');
+    await says(phone, 'Stop');
+    const { messageId } = await untilSuppressed(phone);
+    const { participant } = (await workspace.call('GET', `/messages/${messageId}`)).body;
+    for (const form of [phone, participant.lid]) {
+      const id = await newCampaign(only);
+      await upload(id, csvOf([form], 'J'));
+      await workspace.call('POST', `/campaigns/${id}/start`);
+      expect((await untilStatus(id, 'completed')).counts).toMatchObject({ total: 1, cancelled: 1 });
+    }
+    expect((await get(first)).counts).toMatchObject({ replied: 1 });
   });
 
   it('keeps a list that goes out and in again, and is nobody else’s', async () => {
