@@ -203,6 +203,7 @@ create table campaign_recipients (
   variables jsonb not null default '{}'::jsonb,
   account_id uuid,
   is_dealt boolean not null default false,
+  replied_at timestamp with time zone,
   constraint campaign_recipients_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,
   constraint campaign_recipients_pkey PRIMARY KEY (campaign_id, id)
 );
@@ -478,6 +479,7 @@ END) stored,
 alter table messages set (fillfactor=75);
 CREATE INDEX messages_account ON public.messages USING btree (account_id, id DESC);
 CREATE INDEX messages_campaign ON public.messages USING btree (campaign_id, id) WHERE (campaign_id IS NOT NULL);
+CREATE INDEX messages_campaign_chat ON public.messages USING btree (account_id, chat_id) WHERE (campaign_id IS NOT NULL);
 CREATE INDEX messages_campaign_waiting ON public.messages USING btree (campaign_id, account_id) WHERE ((campaign_id IS NOT NULL) AND (stage IS NOT NULL));
 CREATE INDEX messages_cold ON public.messages USING btree (account_id, chat_id) WHERE (is_cold AND (stage IS NOT NULL));
 CREATE INDEX messages_ended ON public.messages USING btree (workspace_id, ended, id DESC) WHERE (ended IS NOT NULL);
@@ -496,8 +498,11 @@ CREATE INDEX messages_workspace ON public.messages USING btree (workspace_id, id
 CREATE UNIQUE INDEX messages_sending ON public.messages USING btree (account_id) WHERE (stage = 'sending'::text);
 CREATE UNIQUE INDEX messages_whatsapp_id ON public.messages USING btree (account_id, whatsapp_id);
 CREATE TRIGGER message_acted_on AFTER UPDATE OF edited_at, revoked_at, reactions, votes ON public.messages FOR EACH ROW EXECUTE FUNCTION publish_message_action();
+CREATE TRIGGER message_answers AFTER INSERT ON public.messages FOR EACH ROW WHEN (((new.direction = 'incoming'::text) AND ((new.chat_id ~~ '%@c.us'::text) OR (new.chat_id ~~ '%@lid'::text)))) EXECUTE FUNCTION attribute_reply();
 CREATE TRIGGER message_awaited AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.awaited_status IS NOT NULL) AND (old.status <> new.status) AND (new.status <> ALL (ARRAY['scheduled'::text, 'queued'::text, 'sending'::text])) AND ((new.awaited_status = 'delivered'::text) OR (old.status = ANY (ARRAY['scheduled'::text, 'queued'::text, 'sending'::text]))))) EXECUTE FUNCTION notify_message_wait();
 CREATE TRIGGER message_changed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.status <> ALL (ARRAY['sending'::text, 'queued'::text, 'scheduled'::text])) AND (new.media_due_at IS NULL))) EXECUTE FUNCTION publish_message_event();
+CREATE TRIGGER message_checked BEFORE INSERT ON public.messages FOR EACH ROW WHEN (((new.campaign_id IS NOT NULL) AND (new.status = 'queued'::text))) EXECUTE FUNCTION cancel_if_suppressed();
+CREATE TRIGGER message_checked_again BEFORE UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.campaign_id IS NOT NULL) AND (new.status = 'queued'::text) AND (old.status <> 'queued'::text))) EXECUTE FUNCTION cancel_if_suppressed();
 CREATE TRIGGER message_created AFTER INSERT ON public.messages FOR EACH ROW WHEN (((new.media_due_at IS NULL) AND (new.campaign_id IS NULL))) EXECUTE FUNCTION publish_message_event();
 CREATE TRIGGER message_ended BEFORE INSERT OR UPDATE OF status ON public.messages FOR EACH ROW WHEN (((new.status = ANY (ARRAY['failed'::text, 'unknown'::text, 'cancelled'::text, 'expired'::text])) OR (new.ended IS NOT NULL))) EXECUTE FUNCTION note_message_end();
 CREATE TRIGGER message_failed AFTER UPDATE OF status ON public.messages FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.direction = 'outgoing'::text) AND (new.status = ANY (ARRAY['failed'::text, 'unknown'::text])))) EXECUTE FUNCTION record_failed_message();
@@ -628,6 +633,35 @@ create table session_snapshots (
 alter table session_snapshots enable row level security;
 create policy workspace on session_snapshots for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant select (account_id, workspace_id) on session_snapshots to flotilla_tenant;
+
+create table suppressions (
+  id uuid not null,
+  workspace_id uuid not null,
+  person text not null,
+  lid text,
+  address text not null,
+  source text not null,
+  reason text,
+  message_id uuid,
+  account_id uuid,
+  created_at timestamp with time zone not null default now(),
+  constraint suppressions_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE SET NULL,
+  constraint suppressions_pkey PRIMARY KEY (id),
+  constraint suppressions_source_check CHECK ((source = ANY (ARRAY['manual'::text, 'import'::text, 'reply'::text]))),
+  constraint suppressions_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE
+);
+CREATE INDEX suppressions_account ON public.suppressions USING btree (account_id) WHERE (account_id IS NOT NULL);
+CREATE INDEX suppressions_lid ON public.suppressions USING btree (workspace_id, lid) WHERE (lid IS NOT NULL);
+CREATE INDEX suppressions_newest ON public.suppressions USING btree (workspace_id, id DESC);
+CREATE UNIQUE INDEX suppressions_person ON public.suppressions USING btree (workspace_id, person);
+CREATE TRIGGER suppression_added AFTER INSERT ON public.suppressions REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION cancel_suppressed_messages();
+CREATE TRIGGER suppression_changed AFTER UPDATE ON public.suppressions REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION cancel_suppressed_messages();
+CREATE TRIGGER suppression_locks BEFORE INSERT OR UPDATE ON public.suppressions FOR EACH ROW EXECUTE FUNCTION lock_suppressions();
+CREATE TRIGGER suppression_published AFTER INSERT ON public.suppressions FOR EACH ROW WHEN ((new.source <> 'import'::text)) EXECUTE FUNCTION publish_suppression();
+CREATE TRIGGER suppression_removed AFTER DELETE ON public.suppressions FOR EACH ROW WHEN ((pg_trigger_depth() = 0)) EXECUTE FUNCTION publish_suppression();
+alter table suppressions enable row level security;
+create policy workspace on suppressions for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on suppressions to flotilla_tenant;
 
 create table uncertain_messages (
   message_id uuid not null,
@@ -821,6 +855,7 @@ create table workspaces (
   messages_per_minute integer,
   max_storage_bytes bigint,
   default_country text,
+  opt_out_words text[],
   constraint workspaces_default_country_check CHECK ((default_country ~ '^[A-Z]{2}$'::text)),
   constraint workspaces_max_accounts_check CHECK ((max_accounts >= 0)),
   constraint workspaces_max_storage_bytes_check CHECK ((max_storage_bytes >= 0)),
@@ -833,7 +868,7 @@ CREATE TRIGGER limits_changed AFTER UPDATE OF max_accounts, messages_per_minute,
 alter table workspaces enable row level security;
 create policy workspace on workspaces for all to flotilla_tenant using ((id = ( SELECT current_workspace() AS current_workspace)));
 grant select on workspaces to flotilla_tenant;
-grant update (default_country, updated_at) on workspaces to flotilla_tenant;
+grant update (default_country, opt_out_words, updated_at) on workspaces to flotilla_tenant;
 
 create view backend_servers as
  SELECT s.id,
@@ -1010,6 +1045,28 @@ create view server_health_status as
                   WHERE ((server_stats.server_id = s.id) AND (server_stats.at > (now() - '00:05:00'::interval)))
                   ORDER BY server_stats.instance_id, server_stats.at DESC) newest) latest ON (true));
 
+CREATE OR REPLACE FUNCTION public.attribute_reply()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      declare
+        answered record;
+      begin
+        select m.campaign_id, m.id into answered from messages m
+        where m.account_id = new.account_id and m.campaign_id is not null
+          and m.chat_id = any(array[new.chat_id, new.content -> 'participant' ->> 'lid', new.content -> 'participant' ->> 'phone' || '@c.us'])
+          and (m.stage = 'sending' or m.sent_at between new.sent_at - interval '7 days' and new.sent_at + interval '1 minute')
+        order by m.sent_at desc nulls first limit 1;
+        if found then
+          with first_answer as (
+            update campaign_recipients set replied_at = new.sent_at
+            where campaign_id = answered.campaign_id and id = answered.id and replied_at is null returning workspace_id)
+          insert into campaign_changes (campaign_id, workspace_id, new_status)
+          select answered.campaign_id, workspace_id, 'replied' from first_answer;
+        end if;
+        return null;
+      end $function$;
+
 CREATE OR REPLACE FUNCTION public.begin_pacing_anew()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1061,19 +1118,19 @@ CREATE OR REPLACE FUNCTION public.campaign_json(c campaigns)
  LANGUAGE sql
  STABLE PARALLEL SAFE
 AS $function$
-        select jsonb_build_object('id', c.id, 'workspaceId', c.workspace_id, 'name', c.name, 'status', c.status,
-          'pauseReason', c.pause_reason, 'counts', (
-            select jsonb_build_object('total', sum(number), 'queued', sum(number) filter (where name in ('queued', 'scheduled')
-                or name = 'waiting' and c.status <> 'cancelled'),
-              'sending', sum(number) filter (where name = 'sending'), 'sent', sum(number) filter (where name = 'sent'),
-              'delivered', sum(number) filter (where name = 'delivered'), 'read', sum(number) filter (where name in ('read', 'played')),
-              'failed', sum(number) filter (where name in ('failed', 'expired')), 'unknown', sum(number) filter (where name = 'unknown'),
-              'cancelled', sum(number) filter (where name = 'cancelled' or name = 'waiting' and c.status = 'cancelled'))
-            from (values ('waiting'), ('queued'), ('scheduled'), ('sending'), ('sent'), ('delivered'), ('read'), ('played'), ('failed'),
-                ('expired'), ('unknown'), ('cancelled')) names (name)
-              cross join lateral (select coalesce((counted.counts ->> name)::bigint, 0) as number from (select campaign_counts(c) as counts) counted) found), 'startAt', iso_time(c.start_at),
-          'createdAt', iso_time(c.created_at), 'startedAt', iso_time(c.started_at), 'finishedAt', iso_time(c.finished_at))
-      $function$;
+    select jsonb_build_object('id', c.id, 'workspaceId', c.workspace_id, 'name', c.name, 'status', c.status,
+      'pauseReason', c.pause_reason, 'counts', (
+        select jsonb_build_object('total', sum(number), 'queued', sum(number) filter (where name in ('queued', 'scheduled')
+            or name = 'waiting' and c.status <> 'cancelled'),
+          'sending', sum(number) filter (where name = 'sending'), 'sent', sum(number) filter (where name = 'sent'),
+          'delivered', sum(number) filter (where name = 'delivered'), 'read', sum(number) filter (where name in ('read', 'played')),
+          'failed', sum(number) filter (where name in ('failed', 'expired')), 'unknown', sum(number) filter (where name = 'unknown'),
+          'cancelled', sum(number) filter (where name = 'cancelled' or name = 'waiting' and c.status = 'cancelled'), 'replied', coalesce((campaign_counts(c) ->> 'replied')::bigint, 0))
+        from (values ('waiting'), ('queued'), ('scheduled'), ('sending'), ('sent'), ('delivered'), ('read'), ('played'), ('failed'),
+            ('expired'), ('unknown'), ('cancelled')) names (name)
+          cross join lateral (select coalesce((counted.counts ->> name)::bigint, 0) as number from (select campaign_counts(c) as counts) counted) found), 'startAt', iso_time(c.start_at),
+      'createdAt', iso_time(c.created_at), 'startedAt', iso_time(c.started_at), 'finishedAt', iso_time(c.finished_at))
+  $function$;
 
 CREATE OR REPLACE FUNCTION public.campaign_runs(campaign uuid)
  RETURNS boolean
@@ -1082,6 +1139,44 @@ CREATE OR REPLACE FUNCTION public.campaign_runs(campaign uuid)
 AS $function$
         select exists (select from campaigns where id = campaign and status = 'running')
       $function$;
+
+CREATE OR REPLACE FUNCTION public.cancel_if_suppressed()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        perform pg_advisory_xact_lock_shared(suppressions_lock(new.workspace_id));
+        if is_suppressed(new.workspace_id, array[new.recipient, regexp_replace(new.chat_id, '@c[.]us$', ''),
+            (select person from campaign_recipients where campaign_id = new.campaign_id and id = new.id)]) then
+          if new.attempts = 0 then
+            new.status := 'cancelled';
+            new.error_code := 'campaign.suppressed';
+            new.error_message := suppressed_sentence();
+          else
+            new.expires_at := least(new.expires_at, now());
+          end if;
+        end if;
+        return new;
+      end $function$;
+
+CREATE OR REPLACE FUNCTION public.cancel_suppressed_messages()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        update messages m set
+          status = case when m.attempts = 0 then 'cancelled' else m.status end,
+          error_code = case when m.attempts = 0 then 'campaign.suppressed' else m.error_code end,
+          error_message = case when m.attempts = 0 then suppressed_sentence() else m.error_message end,
+          expires_at = case when m.attempts = 0 then m.expires_at else least(m.expires_at, now()) end
+        from (select w.id from added s
+            join campaigns c on c.workspace_id = s.workspace_id
+            join campaign_recipients r on r.campaign_id = c.id and r.person = any(array[s.person, s.lid]) and r.is_dealt
+            join messages w on w.id = r.id
+          where w.stage = 'queued' order by w.id for update of w) waiting
+        where m.id = waiting.id and m.stage = 'queued';
+        return null;
+      end $function$;
 
 CREATE OR REPLACE FUNCTION public.check_backend_server(given backend_servers)
  RETURNS void
@@ -1231,6 +1326,15 @@ AS $function$
         from load_balancing
       $function$;
 
+CREATE OR REPLACE FUNCTION public.is_suppressed(workspace uuid, persons text[])
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$
+        select exists (select from suppressions where workspace_id = workspace and person = any(persons))
+          or exists (select from suppressions where workspace_id = workspace and lid = any(persons))
+      $function$;
+
 CREATE OR REPLACE FUNCTION public.iso_time(value timestamp with time zone)
  RETURNS text
  LANGUAGE sql
@@ -1313,6 +1417,15 @@ CREATE OR REPLACE FUNCTION public.lock_media_content(content bytea)
 AS $function$
         select pg_advisory_xact_lock(hashtextextended('media ' || encode(content, 'hex'), 0))
       $function$;
+
+CREATE OR REPLACE FUNCTION public.lock_suppressions()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        perform pg_advisory_xact_lock(suppressions_lock(new.workspace_id));
+        return new;
+      end $function$;
 
 CREATE OR REPLACE FUNCTION public.log_assignment()
  RETURNS trigger
@@ -1655,6 +1768,19 @@ AS $function$
         return null;
       end $function$;
 
+CREATE OR REPLACE FUNCTION public.publish_suppression()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+      begin
+        if tg_op = 'INSERT' then
+          insert into events (workspace_id, type, data) values (new.workspace_id, 'suppression.added', suppression_json(new));
+        else
+          insert into events (workspace_id, type, data) values (old.workspace_id, 'suppression.removed', suppression_json(old));
+        end if;
+        return null;
+      end $function$;
+
 CREATE OR REPLACE FUNCTION public.publish_web_incompatible()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1817,6 +1943,31 @@ CREATE OR REPLACE FUNCTION public.round(value double precision, digits integer)
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE STRICT
 AS $function$ select pg_catalog.round(value::numeric, digits)::double precision $function$;
+
+CREATE OR REPLACE FUNCTION public.suppressed_sentence()
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+        select 'The person gets no campaigns: GET /suppressions tells since when, and why.'
+      $function$;
+
+CREATE OR REPLACE FUNCTION public.suppression_json(s suppressions)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$
+        select jsonb_build_object('id', s.id, 'workspaceId', s.workspace_id, 'to', s.address, 'source', s.source, 'reason', s.reason,
+          'messageId', s.message_id, 'accountId', s.account_id, 'createdAt', iso_time(s.created_at))
+      $function$;
+
+CREATE OR REPLACE FUNCTION public.suppressions_lock(workspace uuid)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+AS $function$
+        select hashtextextended('suppressions of ' || workspace, 0)
+      $function$;
 
 CREATE OR REPLACE FUNCTION public.update_backend_server()
  RETURNS trigger

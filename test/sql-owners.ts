@@ -25,6 +25,7 @@ export const owners: Record<string, string[]> = {
     'campaign_recipients',
     'campaign_invalid_lines',
     'campaign_changes',
+    'suppressions',
   ],
 };
 

@@ -1,8 +1,6 @@
 import { Body, Controller, Delete, Get, HttpCode, Param, Patch, Post, Query, Req, Res } from '@nestjs/common';
 import { ApiBody, ApiConsumes, ApiOkResponse, ApiProduces } from '@nestjs/swagger';
 import type { Request, Response } from 'express';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { AccountNotFound } from '../accounts/account-errors.js';
 import { conversionProblems, fileProblems } from '../media/media-failures.js';
 import { MediaNotFound, MediaUnavailable, TooManyUrlDownloads } from '../media/media.service.js';
@@ -35,16 +33,8 @@ import {
   UpdateCampaignDto,
 } from './campaigns.dto.js';
 import { CampaignsService } from './campaigns.service.js';
-import { formatOf, ListTypeUnsupported } from './list-upload.js';
-import {
-  ListColumnTwice,
-  ListColumnUnknown,
-  ListEmpty,
-  ListNumberColumnUnclear,
-  ListTooLarge,
-  ListUnreadable,
-  ListWithoutHeader,
-} from './lists/list-errors.js';
+import { listProblems, listTypes, sendCsv } from './list-http.js';
+import { formatOf } from './list-upload.js';
 import { invalidCsv } from './lists/invalid-csv.js';
 import { reportCsv } from './report-csv.js';
 import { RecipientsService } from './recipients.service.js';
@@ -126,27 +116,10 @@ export class CampaignsController {
    * Adds recipients, as many as you like in one request: JSON, NDJSON (`application/x-ndjson`), CSV (`text/csv`) with a header, or
    * XLSX. A person who is in the campaign already is a duplicate. The same list again adds nothing.
    */
-  @Fails(
-    CampaignNotFound,
-    CampaignStatusConflict,
-    TooManyLoads,
-    ListTypeUnsupported,
-    ListColumnTwice,
-    ListColumnUnknown,
-    ListEmpty,
-    ListNumberColumnUnclear,
-    ListTooLarge,
-    ListUnreadable,
-    ListWithoutHeader,
-  )
+  @Fails(CampaignNotFound, CampaignStatusConflict, TooManyLoads, ...listProblems)
   @Post(':id/recipients')
   @HttpCode(200)
-  @ApiConsumes(
-    'application/json',
-    'application/x-ndjson',
-    'text/csv',
-    'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet',
-  )
+  @ApiConsumes(...listTypes)
   @ApiBody({
     required: true,
     schema: {
@@ -299,10 +272,4 @@ export class CampaignsController {
   private async answer(campaign: CampaignDetails): Promise<CampaignResponse> {
     return toCampaignResponse(Object.assign(campaign, await this.campaigns.pace(campaign)));
   }
-}
-
-async function sendCsv(response: Response, name: string, parts: AsyncIterable<string>): Promise<void> {
-  response.attachment(`${name}.csv`);
-  response.setHeader('Content-Type', 'text/csv; charset=utf-8');
-  await withoutTurn(() => pipeline(Readable.from(parts), response));
 }

@@ -137,7 +137,7 @@ export class LoadQuery extends ScopedQuery {
   }
 }
 
-/** How many recipients have each status. Their sum is `total`. */
+/** How many recipients have each status. Their sum, without `replied`, is `total`. */
 export class CampaignCounts {
   total!: number;
   /** Waiting for their turn. */
@@ -150,6 +150,8 @@ export class CampaignCounts {
   /** Nobody can tell whether the message was sent. */
   unknown!: number;
   cancelled!: number;
+  /** Recipients who have answered within seven days. They are also counted above. */
+  replied!: number;
 }
 
 export class CampaignResponse {
@@ -207,6 +209,8 @@ export class RecipientResponse {
   sentAt!: string | null;
   deliveredAt!: string | null;
   readAt!: string | null;
+  /** When the recipient answered first, within seven days. */
+  repliedAt!: string | null;
   failedAt!: string | null;
 }
 
@@ -257,6 +261,7 @@ export function toRecipientResponse(row: RecipientRow): RecipientResponse {
     sentAt: row.sent_at?.toISOString() ?? null,
     deliveredAt: row.delivered_at?.toISOString() ?? null,
     readAt: row.read_at?.toISOString() ?? null,
+    repliedAt: row.replied_at?.toISOString() ?? null,
     failedAt: row.failed_at?.toISOString() ?? null,
   };
 }
@@ -267,7 +272,7 @@ export function toCounts({ counts, status }: Pick<CampaignDetails, 'counts' | 's
   const waiting = of('waiting');
   const isCancelled = status === 'cancelled';
   return {
-    total: Object.values(counts).reduce<number>((sum, count) => sum + (count ?? 0), 0),
+    total: Object.values(counts).reduce<number>((sum, count) => sum + (count ?? 0), 0) - of('replied'),
     queued: of('queued', 'scheduled') + (isCancelled ? 0 : waiting),
     sending: of('sending'),
     sent: of('sent'),
@@ -276,6 +281,7 @@ export function toCounts({ counts, status }: Pick<CampaignDetails, 'counts' | 's
     failed: of('failed', 'expired'),
     unknown: of('unknown'),
     cancelled: of('cancelled') + (isCancelled ? waiting : 0),
+    replied: of('replied'),
   };
 }
 

@@ -9,8 +9,15 @@ import { CampaignStatsService } from './campaign-stats.service.js';
 import { CampaignsService } from './campaigns.service.js';
 import { DealingService } from './dealing.service.js';
 import { RecipientsService } from './recipients.service.js';
+import { SuppressionsService } from './suppressions.service.js';
 
-const services = [CampaignsService, RecipientsService, DealingService, CampaignStatsService];
+const services = [
+  CampaignsService,
+  RecipientsService,
+  DealingService,
+  CampaignStatsService,
+  SuppressionsService,
+];
 
 @Module({
   imports: [

@@ -170,7 +170,9 @@ export class CampaignsService {
     });
     // Only what accounts have already: the other recipients are cancelled because their campaign is.
     await this.database.query(
-      `update messages set status = 'cancelled' where campaign_id = $1 and stage in ('queued', 'scheduled') and attempts = 0`,
+      // In the order of the ids, as suppressions lock them: the two never wait for each other in a ring.
+      `update messages set status = 'cancelled' where stage in ('queued', 'scheduled') and id = any(array(
+         select id from messages where campaign_id = $1 and stage in ('queued', 'scheduled') and attempts = 0 order by id for update))`,
       [id],
     );
     return this.get(workspaceId, id);

@@ -35,6 +35,7 @@ export interface RecipientRow {
   sent_at: Date | null;
   delivered_at: Date | null;
   read_at: Date | null;
+  replied_at: Date | null;
   failed_at: Date | null;
 }
 
@@ -42,7 +43,7 @@ export interface RecipientRow {
 const columns = `r.id, r.recipient, r.variables, m.account_id,
   coalesce(case when m.status = 'scheduled' then 'queued' else m.status end,
     case when c.status = 'cancelled' then 'cancelled' else 'queued' end) as status,
-  m.error_code, m.error_message, m.sent_at, m.delivered_at, m.read_at, m.failed_at`;
+  m.error_code, m.error_message, m.sent_at, m.delivered_at, m.read_at, r.replied_at, m.failed_at`;
 
 /** The recipients of campaigns: loads lists, and reads what became of each recipient. */
 @Injectable()
@@ -93,9 +94,7 @@ export class RecipientsService {
       await this.insertInvalid(campaign, lines.invalid);
       total.accepted += accepted;
       total.duplicates += lines.ids.length - accepted;
-      total.invalidCount += lines.invalid.length;
-      for (const { line, column, value, reason } of lines.invalid.slice(0, maxListed - total.invalid.length))
-        total.invalid.push({ line, column: column ?? '', to: value, message: reason });
+      addInvalid(total, lines.invalid);
     };
     try {
       for await (const lines of readInThread(source, { ...options, country, required })) {
@@ -245,4 +244,11 @@ export class RecipientsService {
       ],
     );
   }
+}
+
+/** Counts invalid lines in an answer, and lists the first ones. */
+export function addInvalid(total: LoadResponse, invalid: InvalidLine[]): void {
+  total.invalidCount += invalid.length;
+  for (const { line, column, value, reason } of invalid.slice(0, maxListed - total.invalid.length))
+    total.invalid.push({ line, column: column ?? '', to: value, message: reason });
 }

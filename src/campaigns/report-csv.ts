@@ -9,6 +9,7 @@ const ownColumns = [
   'sentAt',
   'deliveredAt',
   'readAt',
+  'repliedAt',
   'failedAt',
   'id',
 ];
@@ -38,7 +39,7 @@ export async function* reportCsv(
             row.status,
             row.error_message ?? '',
             row.account_id ?? '',
-            ...[row.sent_at, row.delivered_at, row.read_at, row.failed_at].map(
+            ...[row.sent_at, row.delivered_at, row.read_at, row.replied_at, row.failed_at].map(
               (time) => time?.toISOString() ?? '',
             ),
             row.id,
@@ -49,7 +50,7 @@ export async function* reportCsv(
   }
 }
 
-function csvLine(values: readonly string[]): string {
+export function csvLine(values: readonly string[]): string {
   return `${values.map(quoted).join(',')}\r\n`;
 }
 

@@ -41,6 +41,9 @@ export const eventTypes = {
   'webhook.disabled': 'a webhook was disabled, because its endpoint is gone or has failed for days',
   'campaign.status': 'a campaign has another status',
   'campaign.progress': 'how far a campaign is: how many of its recipients have each status',
+  'suppression.added':
+    'a person gets no campaigns any more: somebody has said so, or the person has opted out',
+  'suppression.removed': 'a person may get campaigns again',
   'web_version.status':
     'a version of WhatsApp Web was found, passed its trial or was refused; it belongs to no workspace, so only the admin sees it',
   'instance.status': 'an instance has another status; it belongs to no workspace, so only the admin sees it',

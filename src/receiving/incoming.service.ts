@@ -1,12 +1,12 @@
 import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
-import { DataSource } from 'typeorm';
+import { DataSource, type EntityManager } from 'typeorm';
 import type { Account } from '../accounts/account.entity.js';
 import type { Message } from '../messages/message.entity.js';
 import { prepared } from '../platform/database/prepared.js';
 import { PacingReservations } from '../sending/pacing-reservations.js';
 import type { PageSource } from '../whatsapp/in-page/page-functions.js';
-import { type Incoming, isToAccount, toRow } from './incoming-message.js';
+import { type Incoming, type IncomingRow, isToAccount, toRow } from './incoming-message.js';
 
 /**
  * $1 the account, $2 the rows. A message of ours has its row before it is sent, or its id is among the used ids: it is never taken for
@@ -35,6 +35,9 @@ const store = `with received as (
 /** A message that has just been stored. */
 type Stored = MessageToRead & { id: string; isFromDevice: boolean; isToRead: boolean };
 
+/** What is to be done in the transaction that stores messages. `ids` are those of the messages that are new. */
+export type FollowUp = (manager: EntityManager, ids: ReadonlySet<string>) => Promise<void>;
+
 /** A message to mark as read. */
 export type MessageToRead = Pick<Message, 'chatId' | 'whatsappId' | 'direction' | 'sender' | 'content'>;
 
@@ -44,10 +47,23 @@ export type MessageToRead = Pick<Message, 'chatId' | 'whatsappId' | 'direction' 
  */
 @Injectable()
 export class IncomingService {
+  private readonly preparers: ((
+    accountId: string,
+    rows: readonly IncomingRow[],
+  ) => Promise<FollowUp | null>)[] = [];
+
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly pacing: PacingReservations,
   ) {}
+
+  /**
+   * Registers what looks at messages before they are stored, and may have more to do in the transaction that stores them. Nearly always
+   * it must have nothing to do: then no transaction is needed.
+   */
+  onIncoming(prepare: (accountId: string, rows: readonly IncomingRow[]) => Promise<FollowUp | null>): void {
+    this.preparers.push(prepare);
+  }
 
   /**
    * Stores messages in the order of WhatsApp's own times, and their authors as contacts. Each message is stored once, however often it
@@ -63,11 +79,16 @@ export class IncomingService {
     const rows = ordered.map(toRow).filter((row) => row !== null);
     if (rows.length === 0) return [];
     const values = [account.id, JSON.stringify(rows)];
-    if (!rows.some(({ fromMe }) => fromMe)) return toRead(await this.database.query<Stored[]>(store, values));
+    const wanted = await Promise.all(this.preparers.map((prepare) => prepare(account.id, rows)));
+    const followUps = wanted.filter((followUp) => followUp !== null);
+    if (followUps.length === 0 && !rows.some(({ fromMe }) => fromMe))
+      return toRead(await this.database.query<Stored[]>(store, values));
     return this.database.transaction(async (manager) => {
       const stored = await manager.query<Stored[]>(store, values);
       const fromDevice = stored.filter(({ isFromDevice }) => isFromDevice).map(({ id }) => id);
       if (fromDevice.length > 0) await this.pacing.countElsewhere(manager, account.id, fromDevice);
+      const ids = new Set(stored.map(({ id }) => id));
+      for (const followUp of followUps) await followUp(manager, ids);
       return toRead(stored);
     });
   }

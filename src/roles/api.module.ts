@@ -21,6 +21,7 @@ import { QueuesController } from '../admin/queues.controller.js';
 import { ServersController } from '../instances/servers.controller.js';
 import { CampaignsController } from '../campaigns/campaigns.controller.js';
 import { CampaignsModule } from '../campaigns/campaigns.module.js';
+import { SuppressionsController } from '../campaigns/suppressions.controller.js';
 import { ChatsController } from '../chats/chats.controller.js';
 import { ChatsModule } from '../chats/chats.module.js';
 import { GroupsController } from '../chats/groups.controller.js';
@@ -68,6 +69,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     AccountsController,
     MessagesController,
     CampaignsController,
+    SuppressionsController,
     MediaController,
     ChatsController,
     GroupsController,

@@ -1,5 +1,7 @@
 import { Module, type OnApplicationBootstrap } from '@nestjs/common';
 import { InternalHealthController } from '../admin/health.internal.js';
+import { OptOutService } from '../campaigns/opt-out.service.js';
+import { SuppressionsService } from '../campaigns/suppressions.service.js';
 import { InternalChatsController } from '../chats/chats.internal.js';
 import { GroupNotices } from '../chats/group-notices.js';
 import { GroupOperations } from '../chats/group-operations.js';
@@ -58,6 +60,8 @@ import { WhatsAppSession } from '../whatsapp/whatsapp-session.js';
     ActionRunner,
     UpdatesService,
     IncomingService,
+    SuppressionsService,
+    OptOutService,
     IncomingMediaService,
     MediaDownloader,
     OutcomeFinder,

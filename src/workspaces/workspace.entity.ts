@@ -38,6 +38,10 @@ export class Workspace {
   @Column('text', { name: 'default_country', nullable: true })
   defaultCountry!: string | null;
 
+  /** Words that count as an opt-out beside the built-in ones. */
+  @Column('text', { name: 'opt_out_words', array: true, nullable: true })
+  optOutWords!: string[] | null;
+
   /** The maximum number of accounts. Null means no limit. */
   @Column('integer', { name: 'max_accounts', nullable: true })
   maxAccounts!: number | null;

@@ -1,5 +1,7 @@
 import { Type } from 'class-transformer';
 import {
+  ArrayMaxSize,
+  IsArray,
   IsIn,
   IsInt,
   IsObject,
@@ -27,6 +29,28 @@ export function IsCountry(): PropertyDecorator {
         validate: (value: unknown) => typeof value === 'string' && isCountry(value),
         defaultMessage: () =>
           'must be the ISO 3166 code of a country, in two capital letters, for example ID',
+      },
+    });
+}
+
+const maxOptOutWords = 100;
+const maxOptOutWordLength = 60;
+
+/** A message is compared by its letters and digits, so a word needs one of them. */
+function IsOptOutWord(): PropertyDecorator {
+  return (target, propertyName) =>
+    registerDecorator({
+      name: 'isOptOutWord',
+      target: target.constructor,
+      propertyName: String(propertyName),
+      options: { each: true },
+      validator: {
+        validate: (value: unknown) =>
+          typeof value === 'string' &&
+          value.length <= maxOptOutWordLength &&
+          /[\p{L}\p{N}]/u.test(value.normalize('NFKD').replace(/\p{Lm}/gu, '')),
+        defaultMessage: () =>
+          `must be a list of words or short sentences, each with a letter or a digit and at most ${maxOptOutWordLength} characters`,
       },
     });
 }
@@ -78,6 +102,17 @@ export class UpdateOwnWorkspaceDto {
   @IsOptional()
   @IsCountry()
   defaultCountry?: string | null;
+
+  /**
+   * Words by which a person opts out of campaigns, beside the built-in ones such as STOP. Only a whole message counts. Null: the built-in
+   * ones alone.
+   * @example ["no more offers"]
+   */
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(maxOptOutWords)
+  @IsOptOutWord()
+  optOutWords?: string[] | null;
 }
 
 export class UpdateWorkspaceDto extends UpdateOwnWorkspaceDto {
@@ -128,6 +163,8 @@ export class WorkspaceResponse {
   unknownPolicy!: UnknownPolicy;
   /** The country of phone numbers that begin with 0 instead of a country code. */
   defaultCountry!: string | null;
+  /** Words by which a person opts out of campaigns, beside the built-in ones. */
+  optOutWords!: string[] | null;
   limits!: LimitsResponse;
   createdAt!: string;
   updatedAt!: string;
@@ -144,6 +181,7 @@ export function toWorkspaceResponse(workspace: Workspace): WorkspaceResponse {
     pacing: workspace.pacing,
     unknownPolicy: workspace.unknownPolicy,
     defaultCountry: workspace.defaultCountry,
+    optOutWords: workspace.optOutWords,
     limits: {
       maxAccounts: workspace.maxAccounts,
       messagesPerMinute: workspace.messagesPerMinute,

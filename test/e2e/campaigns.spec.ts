@@ -134,7 +134,9 @@ describe('a campaign', () => {
       text: 'Hello Sari, your code is A-1',
     });
     const report = (await workspace.call('GET', `/campaigns/${id}/report.csv`)).body.trim().split('\r\n');
-    expect(report[0]).toBe('to,status,error,accountId,sentAt,deliveredAt,readAt,failedAt,id,name,code');
+    expect(report[0]).toBe(
+      'to,status,error,accountId,sentAt,deliveredAt,readAt,repliedAt,failedAt,id,name,code',
+    );
     expect(report).toHaveLength(4);
     const invalid = (await workspace.call('GET', `/campaigns/${id}/invalid.csv`)).body.trim().split('\r\n');
     expect(invalid[0]).toBe('Name,Phone,Code,reason');
@@ -269,5 +271,179 @@ describe('an operator', () => {
     expect(listed.stdout).toContain('From the shell');
     const unknown = await flotilla.stack.cli('campaign:pause', id, ...workspaceId);
     expect([unknown.code, unknown.output]).toEqual([1, expect.stringContaining('The campaign is completed')]);
+  });
+});
+
+describe('opting out of campaigns', () => {
+  const says = (phone: string, text: string, more: object = {}) =>
+    flotilla.sandbox('POST', `/phones/${phone}/messages`, { to: accounts[0]!.phoneNumber, text, ...more });
+  const suppressionsOf = async (phone: string) =>
+    (await workspace.call('GET', `/suppressions?to=${encodeURIComponent(`+${phone}`)}`)).body.items;
+  const untilSuppressed = (phone: string) =>
+    eventually('suppressed', async () => (await suppressionsOf(phone))[0]);
+  const recipientOf = async (id: string, phone: string) =>
+    (await workspace.call('GET', `/campaigns/${id}/recipients?limit=200`)).body.items.find(
+      ({ to }: { to: string }) => to === phone,
+    );
+  const newPhones = (count: number) => Promise.all(Array.from({ length: count }, () => flotilla.newPhone()));
+
+  it('who writes STOP gets nothing more of any campaign, and still gets replies', async () => {
+    const people = await newPhones(30);
+    const last = people.at(-1)!;
+    const [running, next] = [await newCampaign(), await newCampaign()];
+    await upload(running, csvOf(people, 'O'));
+    await upload(next, csvOf([last, people[0]!], 'N'));
+    await flotilla.sandbox('PUT', '/faults', { ackDelayMs: 150 });
+    await workspace.call('POST', `/campaigns/${running}/start`);
+    await eventually('some sent', async () => (await ledgerOf('O')).length >= 2);
+    await says(last, 'Stop!');
+    const suppressed = await untilSuppressed(last);
+    await flotilla.sandbox('DELETE', '/faults');
+    expect(suppressed).toMatchObject({
+      to: last,
+      source: 'reply',
+      reason: 'Stop!',
+      accountId: accountIds()[0],
+    });
+    expect((await workspace.call('GET', `/messages/${suppressed.messageId}`)).body).toMatchObject({
+      direction: 'incoming',
+      from: last,
+      text: 'Stop!',
+    });
+    await workspace.call('POST', `/campaigns/${next}/start`);
+    for (const [id, cancelled, total] of [
+      [running, 1, 30],
+      [next, 1, 2],
+    ] as const) {
+      expect((await untilStatus(id, 'completed')).counts).toMatchObject({ total, cancelled, queued: 0 });
+      expect(await recipientOf(id, last)).toMatchObject({
+        status: 'cancelled',
+        error: { code: 'campaign.suppressed' },
+      });
+    }
+    const { body: reply } = await workspace.send({
+      accountId: accountIds()[0],
+      to: last,
+      text: 'As you wish.',
+    });
+    await eventually(
+      'the reply',
+      async () => (await workspace.call('GET', `/messages/${reply.id}`)).body.sentAt,
+    );
+    const got = (await flotilla.ledger()).filter(({ to }) => to === last).map(({ text }) => text);
+    expect(got).toEqual(['As you wish.']);
+    expect(await suppressionsOf(people[0]!)).toEqual([]);
+    const report = (await workspace.call('GET', `/campaigns/${next}/report.csv`)).body;
+    expect(report).toContain(`${last},cancelled,"The person gets no campaigns`);
+    const events = await workspace.events(['suppression.added'], 1, ({ to }) => to === last);
+    expect(events[0]!.data).toMatchObject({ id: suppressed.id, source: 'reply', workspaceId: workspace.id });
+
+    await says(last, 'START');
+    await eventually('no longer suppressed', async () => (await suppressionsOf(last)).length === 0);
+    const third = await newCampaign();
+    await upload(third, csvOf([last], 'I'));
+    await workspace.call('POST', `/campaigns/${third}/start`);
+    await untilStatus(third, 'completed');
+    expect(await ledgerOf('I')).toHaveLength(1);
+  });
+
+  it('who says more than STOP has answered: the campaign counts it', async () => {
+    const [person] = await newPhones(1);
+    const id = await newCampaign();
+    await upload(id, csvOf([person!], 'R'));
+    await workspace.call('PATCH', `/campaigns/${id}`, { accountIds: [accountIds()[0]] });
+    await workspace.call('POST', `/campaigns/${id}/start`);
+    await eventually('arrived', async () => (await ledgerOf('R')).length === 1);
+    await says(person!, 'stop by at five');
+    await says(person!, 'or at six');
+    const answered = await eventually('answered', async () => {
+      const campaign = await get(id);
+      return campaign.counts.replied > 0 && campaign.status === 'completed' && campaign;
+    });
+    expect(answered.counts).toMatchObject({ total: 1, replied: 1 });
+    expect((await recipientOf(id, person!)).repliedAt).not.toBeNull();
+    expect(await suppressionsOf(person!)).toEqual([]);
+    const [header, line] = (await workspace.call('GET', `/campaigns/${id}/report.csv`)).body.split('\r\n');
+    expect(line.split(',')[header.split(',').indexOf('repliedAt')]).toMatch(/^2\d{3}-/);
+  });
+
+  it('who hides the number opts out by it, and both of its forms count', async () => {
+    const phone = await flotilla.newPhone();
+    await flotilla.sandbox('PATCH', `/phones/${phone}`, { hidesNumber: true });
+    const only = { accountIds: [accountIds()[0]] };
+    const first = await newCampaign(only);
+    await upload(first, csvOf([phone], 'H'));
+    await workspace.call('POST', `/campaigns/${first}/start`);
+    await untilStatus(first, 'completed');
+    await says(phone, 'Stop');
+    const { messageId } = await untilSuppressed(phone);
+    const { participant } = (await workspace.call('GET', `/messages/${messageId}`)).body;
+    for (const form of [phone, participant.lid]) {
+      const id = await newCampaign(only);
+      await upload(id, csvOf([form], 'J'));
+      await workspace.call('POST', `/campaigns/${id}/start`);
+      expect((await untilStatus(id, 'completed')).counts).toMatchObject({ total: 1, cancelled: 1 });
+    }
+    expect((await get(first)).counts).toMatchObject({ replied: 1 });
+  });
+
+  it('keeps a list that goes out and in again, and is nobody else’s', async () => {
+    const [one, two, three] = await newPhones(3);
+    const list = `Nomor HP;Reason\n+${one};asked by phone\n${two};"=1+1, she says"\n0812;\n`;
+    const headers = { 'content-type': 'text/csv' };
+    const send = (tenant: Workspace, body: string) =>
+      tenant.call('POST', '/suppressions/import', body, headers);
+    const loaded = await send(workspace, list);
+    expect(loaded.body, JSON.stringify(loaded.body)).toMatchObject({
+      accepted: 2,
+      duplicates: 0,
+      invalidCount: 1,
+    });
+    expect(loaded.body.invalid[0]).toMatchObject({ line: 4, column: 'Nomor HP', to: '0812' });
+    expect((await send(workspace, list)).body).toMatchObject({ accepted: 0, duplicates: 2 });
+    const added = await workspace.call('POST', '/suppressions', { to: `+${three}`, reason: 'a complaint' });
+    const again = await workspace.call('POST', '/suppressions', { to: three, reason: 'another' });
+    expect([added.status, again.body]).toEqual([200, added.body]);
+
+    const exported = (await workspace.call('GET', '/suppressions/export.csv')).body;
+    expect(exported).toContain(`${three},a complaint,manual,`);
+    const other = await flotilla.newWorkspace('other');
+    expect((await other.call('GET', '/suppressions')).body.items).toEqual([]);
+    expect((await other.call('DELETE', `/suppressions/${added.body.id}`)).body.code).toBe(
+      'suppression.not_found',
+    );
+    const { body: copied } = await send(other, exported);
+    expect(copied).toMatchObject({ accepted: exported.trim().split('\r\n').length - 1, invalidCount: 0 });
+    expect((await other.call('GET', `/suppressions?to=${two}`)).body.items[0]).toMatchObject({
+      source: 'import',
+      reason: "'=1+1, she says",
+    });
+
+    expect((await workspace.call('DELETE', `/suppressions/${added.body.id}`)).status).toBe(204);
+    expect(await suppressionsOf(three!)).toEqual([]);
+    expect((await other.call('GET', `/suppressions?to=${three}`)).body.items).toHaveLength(1);
+    const json = JSON.stringify({ recipients: [{ to: three, reason: 'once more' }] });
+    const byJson = await workspace.call('POST', '/suppressions/import', json, {
+      'content-type': 'application/json',
+    });
+    expect(byJson.body).toMatchObject({ accepted: 1 });
+  });
+
+  it('knows the words of the workspace', async () => {
+    const [person] = await newPhones(1);
+    const wrong = await workspace.call('PATCH', '/workspace', { optOutWords: ['…'] });
+    expect([wrong.status, wrong.body.code]).toEqual([400, 'validation.failed']);
+    const changed = await workspace.call('PATCH', '/workspace', { optOutWords: ['Kein Interesse'] });
+    expect(changed.body.optOutWords).toEqual(['Kein Interesse']);
+    // The instance keeps the words of a workspace for a while.
+    await eventually(
+      'suppressed',
+      async () => {
+        await says(person!, 'kein interesse.');
+        return (await suppressionsOf(person!)).length === 1;
+      },
+      15_000,
+    );
+    expect((await workspace.call('PATCH', '/workspace', { optOutWords: null })).body.optOutWords).toBeNull();
   });
 });

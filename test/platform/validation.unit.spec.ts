@@ -155,6 +155,7 @@ describe('null', () => {
       'UpdateAccountDto.callAnswer',
       'UpdateAccountDto.pacing',
       'UpdateAccountDto.proxyUrl',
+      'UpdateCampaignDto.startAt',
       'UpdateOwnWorkspaceDto.defaultCountry',
       'UpdateWebhookDto.accountIds',
       'UpdateWebhookDto.caCertificate',

@@ -122,6 +122,27 @@ async function fill(workspaceId: string): Promise<void> {
        on conflict do nothing`,
       [webhookId, workspaceId],
     ],
+    [
+      `insert into campaigns (id, workspace_id, name, message) values ($1, $2, 'c', '{}')`,
+      [campaignId, workspaceId],
+    ],
+    [
+      `insert into campaign_accounts (campaign_id, account_id, workspace_id) values ($1, $3, $2)`,
+      [campaignId, workspaceId, accountId],
+    ],
+    [
+      `insert into campaign_recipients (campaign_id, id, workspace_id, person, recipient) values ($1, $1, $2, 'x', 'x')`,
+      [campaignId, workspaceId],
+    ],
+    [
+      `insert into campaign_invalid_lines (campaign_id, workspace_id, line, fingerprint, "column", reason, value, fields)
+       values ($1, $2, 2, 'f', 'to', 'r', 'x', '[]')`,
+      [campaignId, workspaceId],
+    ],
+    [
+      `insert into campaign_changes (campaign_id, workspace_id, new_status) values ($1, $2, 'waiting')`,
+      [campaignId, workspaceId],
+    ],
   ];
   for (const [text, values] of statements) await database.query(text, values);
 }

@@ -976,6 +976,92 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/suppressions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the suppressions, newest first.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["suppressions.list"];
+        put?: never;
+        /**
+         * Suppresses a person for all accounts of the workspace, and cancels the campaign messages that wait for the person. Whoever is
+         *     suppressed already stays as before.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["suppressions.add"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suppressions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Lets a person get campaigns again. Messages that were cancelled stay cancelled.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        delete: operations["suppressions.remove"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suppressions/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Suppresses the persons of a list of any size: JSON, NDJSON (`application/x-ndjson`), CSV (`text/csv`) with a header, or XLSX. The
+         *     column `reason` is kept. The same list again adds nothing. An import publishes no events.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["suppressions.import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suppressions/export.csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All suppressions as CSV. `POST /suppressions/import` takes the file.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["suppressions.export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/media": {
         parameters: {
             query?: never;
@@ -1988,6 +2074,8 @@ export interface webhooks {
          *     - `webhook.disabled`: a webhook was disabled, because its endpoint is gone or has failed for days
          *     - `campaign.status`: a campaign has another status
          *     - `campaign.progress`: how far a campaign is: how many of its recipients have each status
+         *     - `suppression.added`: a person gets no campaigns any more: somebody has said so, or the person has opted out
+         *     - `suppression.removed`: a person may get campaigns again
          *     - `web_version.status`: a version of WhatsApp Web was found, passed its trial or was refused; it belongs to no workspace, so only the admin sees it
          *     - `instance.status`: an instance has another status; it belongs to no workspace, so only the admin sees it
          *     - `webhook.test`: somebody has called `POST /webhooks/{id}/test`. This event is not in the log, and its id is not a place in the log.
@@ -2177,6 +2265,9 @@ export interface components {
          *       "pacing": {},
          *       "unknownPolicy": "hold",
          *       "defaultCountry": "defaultCountry",
+         *       "optOutWords": [
+         *         "optOutWords"
+         *       ],
          *       "limits": {
          *         "maxAccounts": 1,
          *         "messagesPerMinute": 1,
@@ -2194,6 +2285,8 @@ export interface components {
             unknownPolicy: "hold" | "resend";
             /** @description The country of phone numbers that begin with 0 instead of a country code. */
             defaultCountry: string | null;
+            /** @description Words by which a person opts out of campaigns, beside the built-in ones. */
+            optOutWords: string[] | null;
             limits: components["schemas"]["LimitsResponse"];
             /** Format: date-time */
             createdAt: string;
@@ -2222,6 +2315,9 @@ export interface components {
          *       "pacing": {},
          *       "unknownPolicy": "hold",
          *       "defaultCountry": "defaultCountry",
+         *       "optOutWords": [
+         *         "optOutWords"
+         *       ],
          *       "limits": {
          *         "maxAccounts": 1,
          *         "messagesPerMinute": 1,
@@ -2245,6 +2341,8 @@ export interface components {
             unknownPolicy: "hold" | "resend";
             /** @description The country of phone numbers that begin with 0 instead of a country code. */
             defaultCountry: string | null;
+            /** @description Words by which a person opts out of campaigns, beside the built-in ones. */
+            optOutWords: string[] | null;
             limits: components["schemas"]["LimitsResponse"];
             /** Format: date-time */
             createdAt: string;
@@ -2254,7 +2352,10 @@ export interface components {
         };
         /**
          * @example {
-         *       "defaultCountry": "ID"
+         *       "defaultCountry": "ID",
+         *       "optOutWords": [
+         *         "no more offers"
+         *       ]
          *     }
          */
         UpdateWorkspaceDto: {
@@ -2273,6 +2374,14 @@ export interface components {
              * @example ID
              */
             defaultCountry?: string | null;
+            /**
+             * @description Words by which a person opts out of campaigns, beside the built-in ones such as STOP. Only a whole message counts. Null: the built-in
+             *     ones alone.
+             * @example [
+             *       "no more offers"
+             *     ]
+             */
+            optOutWords?: string[] | null;
         };
         /**
          * @example {
@@ -2385,7 +2494,10 @@ export interface components {
         };
         /**
          * @example {
-         *       "defaultCountry": "ID"
+         *       "defaultCountry": "ID",
+         *       "optOutWords": [
+         *         "no more offers"
+         *       ]
          *     }
          */
         UpdateOwnWorkspaceDto: {
@@ -2395,6 +2507,14 @@ export interface components {
              * @example ID
              */
             defaultCountry?: string | null;
+            /**
+             * @description Words by which a person opts out of campaigns, beside the built-in ones such as STOP. Only a whole message counts. Null: the built-in
+             *     ones alone.
+             * @example [
+             *       "no more offers"
+             *     ]
+             */
+            optOutWords?: string[] | null;
         };
         /** @example {} */
         ReceiveDto: {
@@ -3583,7 +3703,8 @@ export interface components {
          *       "read": 1,
          *       "failed": 1,
          *       "unknown": 1,
-         *       "cancelled": 1
+         *       "cancelled": 1,
+         *       "replied": 1
          *     }
          */
         CampaignCounts: {
@@ -3598,6 +3719,8 @@ export interface components {
             /** @description Nobody can tell whether the message was sent. */
             unknown: number;
             cancelled: number;
+            /** @description Recipients who have answered within seven days. They are also counted above. */
+            replied: number;
         };
         /**
          * @example {
@@ -3620,7 +3743,8 @@ export interface components {
          *         "read": 1,
          *         "failed": 1,
          *         "unknown": 1,
-         *         "cancelled": 1
+         *         "cancelled": 1,
+         *         "replied": 1
          *       },
          *       "invalidCount": 1,
          *       "duplicateCount": 1,
@@ -3727,6 +3851,7 @@ export interface components {
          *       "sentAt": "2026-11-25T10:00:00.000Z",
          *       "deliveredAt": "2026-11-25T10:00:00.000Z",
          *       "readAt": "2026-11-25T10:00:00.000Z",
+         *       "repliedAt": "2026-11-25T10:00:00.000Z",
          *       "failedAt": "2026-11-25T10:00:00.000Z"
          *     }
          */
@@ -3748,6 +3873,11 @@ export interface components {
             deliveredAt: string | null;
             /** Format: date-time */
             readAt: string | null;
+            /**
+             * Format: date-time
+             * @description When the recipient answered first, within seven days.
+             */
+            repliedAt: string | null;
             /** Format: date-time */
             failedAt: string | null;
         };
@@ -3789,6 +3919,52 @@ export interface components {
              * @enum {string|null}
              */
             which?: "all" | "failed" | "pending" | null;
+        };
+        /**
+         * @example {
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "to": "6281234567890",
+         *       "source": "import",
+         *       "reason": "reason",
+         *       "messageId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "createdAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        SuppressionResponse: {
+            id: string;
+            workspaceId: string;
+            /** @description The digits of the phone number with country code, or the id of a hidden number. */
+            to: string;
+            /**
+             * @description `manual`: by `POST /suppressions`. `import`: from a list. `reply`: the person has opted out.
+             * @enum {string}
+             */
+            source: "import" | "manual" | "reply";
+            /** @description Of a `reply`: what the person wrote. */
+            reason: string | null;
+            /** @description The message that opts out. */
+            messageId: string | null;
+            /** @description The account that got this message. */
+            accountId: string | null;
+            /** Format: date-time */
+            createdAt: string;
+        };
+        /**
+         * @example {
+         *       "to": "+6281234567890",
+         *       "reason": "asked by phone"
+         *     }
+         */
+        AddSuppressionDto: {
+            /**
+             * @description The phone number of the person in any usual notation, or the id of a hidden number (`…@lid`).
+             * @example +6281234567890
+             */
+            to: string;
+            /** @example asked by phone */
+            reason?: string | null;
         };
         /**
          * @example {
@@ -4322,7 +4498,7 @@ export interface components {
              * @example message.delivered
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.number_changed" | "account.other_number" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "channel.received" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "story.received" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.number_changed" | "account.other_number" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "channel.received" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "story.received" | "suppression.added" | "suppression.removed" | "web_version.status" | "webhook.disabled";
             /** Format: date-time */
             createdAt: string;
             workspaceId: string | null;
@@ -4670,7 +4846,7 @@ export interface components {
              * @example message.sent
              * @enum {string}
              */
-            type: "account.cold_paused" | "account.cold_resumed" | "account.number_changed" | "account.other_number" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "channel.received" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "story.received" | "web_version.status" | "webhook.disabled";
+            type: "account.cold_paused" | "account.cold_resumed" | "account.number_changed" | "account.other_number" | "account.pairing_code" | "account.presence" | "account.qr" | "account.status" | "account.web_incompatible" | "call.missed" | "call.received" | "call.rejected" | "campaign.progress" | "campaign.status" | "channel.received" | "group.participants" | "group.updated" | "instance.status" | "message.cancelled" | "message.delivered" | "message.edited" | "message.expired" | "message.failed" | "message.played" | "message.poll_vote" | "message.queued" | "message.reaction" | "message.read" | "message.received" | "message.revoked" | "message.scheduled" | "message.sent" | "message.sent_elsewhere" | "message.unknown" | "story.received" | "suppression.added" | "suppression.removed" | "web_version.status" | "webhook.disabled";
             accountId: string | null;
             /**
              * @description `pending`: it waits for its first attempt. `failed`: Flotilla tries it again. `dead`: Flotilla does not, until you redeliver it.
@@ -5383,7 +5559,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_type_unsupported" | "campaign.list_unreadable" | "campaign.list_without_header" | "campaign.no_recipients" | "campaign.not_found" | "campaign.recipient_not_found" | "campaign.status_conflict" | "campaign.too_many_loads" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_type_unsupported" | "campaign.list_unreadable" | "campaign.list_without_header" | "campaign.no_recipients" | "campaign.not_found" | "campaign.recipient_not_found" | "campaign.status_conflict" | "campaign.too_many_loads" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "suppression.not_found" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -5608,13 +5784,13 @@ export interface components {
          *
          *     `campaign.list_column_unknown`: The mapping of the columns names the column empty, and the list does not have it. The columns are …. Correct the mapping.
          *
-         *     `campaign.list_empty`: …
+         *     `campaign.list_empty`: The list is empty. Send a header, for example to,name, and one line for each recipient.
          *
          *     `campaign.list_number_column`: No column seems to hold the phone numbers. The columns are …. Rename the column of the numbers to "to", or name it in the mapping of the columns as "to".
          *
-         *     `campaign.list_too_large`: …
+         *     `campaign.list_too_large`: The list has 300 columns, and a list may have at most 256. Delete columns.
          *
-         *     `campaign.list_unreadable`: …
+         *     `campaign.list_unreadable`: The list is not JSON. Send {"recipients": [{"to": "+6281234567890"}]}.
          *
          *     `campaign.list_without_header`: Line … is the first line of the list, and it holds a phone number. Insert a line above it with the names of the columns, for example: to,name,city.
          */
@@ -7176,6 +7352,22 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
+         *     `suppression.not_found`: This workspace has no suppression …. GET /suppressions lists its suppressions.
+         */
+        "workspace.not_found-suppression.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "suppression.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
          *     `webhook.not_found`: This workspace has no webhook …. GET /webhooks lists its webhooks.
          */
         "workspace.not_found-webhook.not_found": {
@@ -7357,6 +7549,9 @@ export interface operations {
                      *           "pacing": {},
                      *           "unknownPolicy": "hold",
                      *           "defaultCountry": "defaultCountry",
+                     *           "optOutWords": [
+                     *             "optOutWords"
+                     *           ],
                      *           "limits": {
                      *             "maxAccounts": 1,
                      *             "messagesPerMinute": 1,
@@ -9180,7 +9375,8 @@ export interface operations {
                      *             "read": 1,
                      *             "failed": 1,
                      *             "unknown": 1,
-                     *             "cancelled": 1
+                     *             "cancelled": 1,
+                     *             "replied": 1
                      *           },
                      *           "invalidCount": 1,
                      *           "duplicateCount": 1,
@@ -9397,6 +9593,7 @@ export interface operations {
                      *           "sentAt": "2026-11-25T10:00:00.000Z",
                      *           "deliveredAt": "2026-11-25T10:00:00.000Z",
                      *           "readAt": "2026-11-25T10:00:00.000Z",
+                     *           "repliedAt": "2026-11-25T10:00:00.000Z",
                      *           "failedAt": "2026-11-25T10:00:00.000Z"
                      *         }
                      *       ],
@@ -9817,6 +10014,268 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-campaign.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "suppressions.list": {
+        parameters: {
+            query?: {
+                /** @description The `nextCursor` of the previous page. */
+                cursor?: string;
+                /** @description The maximum number of items, 1 to 200. */
+                limit?: number;
+                /** @description Only this person, in any form of the number. */
+                to?: string;
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "to": "6281234567890",
+                     *           "source": "import",
+                     *           "reason": "reason",
+                     *           "messageId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "createdAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["SuppressionResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "suppressions.add": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AddSuppressionDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuppressionResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "suppressions.remove": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-suppression.not_found"];
+            409: components["responses"]["request.conflict"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "suppressions.import": {
+        parameters: {
+            query?: {
+                /** @description The column of the numbers, if its name is not a usual one. */
+                to?: string;
+                /** @description The sheet of an XLSX file. Default: the first visible one. */
+                sheet?: string;
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "reason": "asked by phone"
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/json": {
+                    recipients: {
+                        to: string;
+                        reason?: string;
+                    }[];
+                };
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "reason": "asked by phone"
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/x-ndjson": {
+                    recipients: {
+                        to: string;
+                        reason?: string;
+                    }[];
+                };
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "reason": "asked by phone"
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "text/csv": {
+                    recipients: {
+                        to: string;
+                        reason?: string;
+                    }[];
+                };
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "reason": "asked by phone"
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {
+                    recipients: {
+                        to: string;
+                        reason?: string;
+                    }[];
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoadResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type-campaign.list_type_unsupported"];
+            422: components["responses"]["campaign.list_column_twice-campaign.list_column_unknown-campaign.list_empty-campaign.list_number_column-campaign.list_too_large-campaign.list_unreadable-campaign.list_without_header"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "suppressions.export": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The suppressions. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example text */
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
