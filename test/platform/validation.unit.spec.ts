@@ -157,6 +157,7 @@ describe('null', () => {
       'UpdateAccountDto.proxyUrl',
       'UpdateCampaignDto.startAt',
       'UpdateOwnWorkspaceDto.defaultCountry',
+      'UpdateOwnWorkspaceDto.optOutWords',
       'UpdateWebhookDto.accountIds',
       'UpdateWebhookDto.caCertificate',
       'UpdateWebhookDto.description',

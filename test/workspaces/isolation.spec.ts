@@ -49,7 +49,7 @@ function requestOf<Result>(workspaceId: string, work: () => Promise<Result>): Pr
 /** One row in every table of a workspace. */
 async function fill(workspaceId: string): Promise<void> {
   const accountId = uuidv7();
-  const [blobId, webhookId] = [uuidv7(), uuidv7()];
+  const [blobId, webhookId, campaignId] = [uuidv7(), uuidv7(), uuidv7()];
   const statements: [text: string, values: unknown[]][] = [
     ['insert into workspaces (id, name) values ($1::uuid, ($1::uuid)::text)', [workspaceId]],
     [
