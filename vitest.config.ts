@@ -11,7 +11,7 @@ const decorators = swc.vite({
 });
 
 /** More than the two processors that are counted on: most files wait most of the time, for a whole system or for time itself. */
-const filesAtOnce = 5;
+const filesAtOnce = 4;
 
 /**
  * Files of a project share processes: importing NestJS, TypeORM and whatsapp-web.js again costs more than most files do. A file

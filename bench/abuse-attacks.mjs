@@ -14,7 +14,7 @@ import { nastyRequests, operations } from './abuse-bodies.mjs';
 
 /** @typedef {'owner' | 'sender' | 'viewer'} Role */
 
-/** How large the attacks are. @typedef {Record<'streams' | 'lists' | 'downloads' | 'waits' | 'halves' | 'keys' | 'connects' | 'slow', number>} Scale */
+/** How large the attacks are. @typedef {Record<'texts' | 'pictureSide' | 'streams' | 'lists' | 'downloads' | 'waits' | 'halves' | 'keys' | 'connects' | 'slow', number>} Scale */
 
 /**
  * @typedef {object} Context
@@ -338,7 +338,7 @@ async function sendNasty({ origins, hostile }, signal, role) {
 
 /** Fills the log of events and the list of messages with large texts. @param {Context} context */
 async function sendLargeTexts(context) {
-  for (let batch = 0; batch < 4; batch += 1) await sendBatch(context, 100);
+  for (let left = context.scale.texts; left > 0; left -= 100) await sendBatch(context, Math.min(left, 100));
 }
 
 /** @param {Context} context @param {number} size */
@@ -348,10 +348,11 @@ function sendBatch(context, size) {
   return need(context, { url: '/messages/batch', method: 'POST', body });
 }
 
-/** @param {Context} context @returns the ids of pictures: the largest that is allowed, and a larger one. Both have a few kilobytes */
+/** @param {Context} context @returns the ids of pictures: one that is allowed, and one that is too large. Both have a few kilobytes */
 async function uploadPictures(context) {
+  const { pictureSide } = context.scale;
   const sides = /** @type {const} */ ([
-    [8_000, 6_000],
+    [pictureSide, 0.75 * pictureSide],
     [10_000, 9_000],
   ]);
   const ids = [];

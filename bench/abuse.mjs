@@ -58,6 +58,9 @@ export const full = {
   everyMs: 10,
   requestsPerMinute: 9_000,
   scale: {
+    texts: 400,
+    // The largest picture that is allowed.
+    pictureSide: 8_000,
     streams: 1_000,
     lists: 200,
     downloads: 200,

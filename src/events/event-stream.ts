@@ -18,6 +18,8 @@ import {
 const pollMs = 150;
 /** How long the streams of every process have to deliver the last events of a workspace, before it is deleted with its events. */
 const farewellMs = 5 * pollMs;
+/** How long a transaction that runs may hold back these last events. */
+const maxHeldBackMs = 10_000;
 /** How many bytes of new events are read and delivered at once. */
 const pollBytes = 512 * 1024;
 /** How many bytes of the log a listener that is behind gets at once. So much waits in memory for a client that reads nothing. */
@@ -61,7 +63,10 @@ export class EventStream implements OnApplicationShutdown {
     authentication: AuthenticationService,
     workspaces: WorkspacesService,
   ) {
-    workspaces.onFarewell(() => pause(farewellMs));
+    workspaces.onFarewell(async () => {
+      await events.untilReadable(maxHeldBackMs);
+      await pause(farewellMs);
+    });
     // A client whose key still works reconnects at once and resumes where it was.
     authentication.onChange((keyId) => this.end(keyId));
   }

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { Problem } from '../platform/errors/problem.js';
+import { pause } from '../platform/pause.js';
 import { WorkspacesService } from '../workspaces/workspaces.service.js';
 
 /** An event, with its object at the time of the event. */
@@ -15,6 +16,9 @@ export interface PublicEvent {
   /** JSON, which is passed on as it is: parsing and writing it again would cost most of the time and memory of a stream. */
   data: string;
 }
+
+/** How often to look whether the transactions that hold back events have ended, in milliseconds. */
+const readableEveryMs = 50;
 
 /** How long the log keeps events. A change that is recorded again after that makes a second event. */
 export const keptDays = 30;
@@ -72,6 +76,25 @@ export class EventsService {
     );
     // No row of an earlier transaction has an id this large, and later transactions compare higher.
     return `${row!.transaction_id}-${maxRowId}`;
+  }
+
+  /**
+   * Waits until every event that has been written so far can be read: a transaction that runs holds back all later events.
+   * @param mostMs gives up after this time, in milliseconds: no reader waits longer for a transaction that does not end
+   */
+  async untilReadable(mostMs: number): Promise<void> {
+    const giveUpAt = performance.now() + mostMs;
+    const [now] = await this.database.query<{ next: string }[]>(
+      'select pg_snapshot_xmax(pg_current_snapshot())::text as next',
+    );
+    for (;;) {
+      const [oldest] = await this.database.query<{ has_passed: boolean }[]>(
+        'select pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8 as has_passed',
+        [now!.next],
+      );
+      if (oldest!.has_passed || performance.now() > giveUpAt) return;
+      await pause(readableEveryMs);
+    }
   }
 
   /** @throws InvalidEventCursor if no event can have had this id yet: a reader from there would miss all events until then */

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 /** Most probes ask a whole system: looking rarely leaves the processors to what is waited for. */
 const firstPauseMs = 20;
-const longestPauseMs = 100;
+const longestPauseMs = 250;
 /** A pause is at most this share of the time waited so far. */
 const pauseShare = 0.1;
 

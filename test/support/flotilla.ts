@@ -83,9 +83,9 @@ export class Flotilla {
     return response.headers.get('content-type')?.includes('application/json') ? JSON.parse(text) : text;
   }
 
-  /** What the simulated WhatsApp accepted, in order. */
-  async ledger(): Promise<LedgerEntry[]> {
-    const text: string = await this.sandbox('GET', '/ledger');
+  /** What the simulated WhatsApp accepted after an entry, in order. @param since the `seq` of that entry */
+  async ledger(since = 0): Promise<LedgerEntry[]> {
+    const text: string = await this.sandbox('GET', `/ledger?since=${since}`);
     return text
       .split('\n')
       .filter(Boolean)
