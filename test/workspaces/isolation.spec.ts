@@ -140,6 +140,10 @@ async function fill(workspaceId: string): Promise<void> {
       [campaignId, workspaceId],
     ],
     [
+      `insert into suppressions (id, workspace_id, person, address, source) values (gen_random_uuid(), $1, 'x', 'x', 'manual')`,
+      [workspaceId],
+    ],
+    [
       `insert into campaign_changes (campaign_id, workspace_id, new_status) values ($1, $2, 'waiting')`,
       [campaignId, workspaceId],
     ],
