@@ -154,6 +154,12 @@ create table campaign_accounts (
   campaign_id uuid not null,
   account_id uuid not null,
   workspace_id uuid not null,
+  day date,
+  sent_today integer not null default 0,
+  batch_sent integer not null default 0,
+  last_sent_at timestamp with time zone,
+  next_at timestamp with time zone,
+  last_message_id uuid,
   constraint campaign_accounts_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE,
   constraint campaign_accounts_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,
   constraint campaign_accounts_pkey PRIMARY KEY (campaign_id, account_id),
@@ -203,14 +209,28 @@ create table campaign_recipients (
   variables jsonb not null default '{}'::jsonb,
   account_id uuid,
   is_dealt boolean not null default false,
+  zone text not null default 'ZZ'::text,
   constraint campaign_recipients_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,
   constraint campaign_recipients_pkey PRIMARY KEY (campaign_id, id)
 );
-CREATE INDEX campaign_recipients_waiting ON public.campaign_recipients USING btree (campaign_id, account_id, id) WHERE (NOT is_dealt);
+CREATE INDEX campaign_recipients_waiting ON public.campaign_recipients USING btree (campaign_id, zone, account_id, id) WHERE (NOT is_dealt);
 CREATE UNIQUE INDEX campaign_recipients_person ON public.campaign_recipients USING btree (campaign_id, person);
 alter table campaign_recipients enable row level security;
 create policy workspace on campaign_recipients for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on campaign_recipients to flotilla_tenant;
+
+create table campaign_zones (
+  campaign_id uuid not null,
+  workspace_id uuid not null,
+  zone text not null,
+  opens_at timestamp with time zone not null default 'infinity'::timestamp with time zone,
+  closes_at timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  constraint campaign_zones_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,
+  constraint campaign_zones_pkey PRIMARY KEY (campaign_id, zone)
+);
+alter table campaign_zones enable row level security;
+create policy workspace on campaign_zones for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on campaign_zones to flotilla_tenant;
 
 create table campaigns (
   id uuid not null,
@@ -228,6 +248,11 @@ create table campaigns (
   created_at timestamp with time zone not null default now(),
   started_at timestamp with time zone,
   finished_at timestamp with time zone,
+  pacing jsonb,
+  times jsonb,
+  safety jsonb,
+  is_paced boolean not null default false,
+  watched_from timestamp with time zone,
   constraint campaigns_pkey PRIMARY KEY (id),
   constraint campaigns_status_check CHECK ((status = ANY (ARRAY['draft'::text, 'scheduled'::text, 'running'::text, 'paused'::text, 'completed'::text, 'cancelled'::text]))),
   constraint campaigns_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE

@@ -23,6 +23,7 @@ export const owners: Record<string, string[]> = {
     'campaigns',
     'campaign_accounts',
     'campaign_recipients',
+    'campaign_zones',
     'campaign_invalid_lines',
     'campaign_changes',
   ],

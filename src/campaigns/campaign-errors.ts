@@ -1,5 +1,6 @@
 import { Problem } from '../platform/errors/problem.js';
 import type { CampaignStatus } from './campaign.entity.js';
+import { neverAllowedHint } from './sending-windows.js';
 
 export class CampaignNotFound extends Problem {
   constructor(id: string) {
@@ -34,6 +35,13 @@ export class CampaignStatusConflict extends Problem {
       'campaign.status_conflict',
       `The campaign is ${status}, so it cannot be ${action}. ${cures[status]}`,
     );
+  }
+}
+
+/** No moment is inside the sending times of the campaign for some of its recipients. */
+export class CampaignNeverAllowed extends Problem {
+  constructor(zone: string) {
+    super(409, 'campaign.never_allowed', neverAllowedHint(zone));
   }
 }
 

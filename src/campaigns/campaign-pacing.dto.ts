@@ -22,7 +22,7 @@ import { type Day, days, isTimeZone, timePattern } from './sending-windows.js';
 // The rule nearest to a field is checked first. The rule for the type stands there, because its message is the clearest.
 
 const maxSeconds = 86_400;
-const maxWindows = 20;
+export const maxWindows = 20;
 
 function IsSeconds(): PropertyDecorator {
   return (target, name) => {
@@ -54,7 +54,7 @@ function IsTimeOfDay(): PropertyDecorator {
   });
 }
 
-function IsTimeZone(): PropertyDecorator {
+export function IsTimeZone(): PropertyDecorator {
   return (target, propertyName) =>
     registerDecorator({
       name: 'isTimeZone',
@@ -146,6 +146,28 @@ export class CampaignPacingDto {
 
 function gapOf(value: unknown): unknown {
   return typeof value === 'number' ? Object.assign(new CampaignGapDto(), { from: value, to: value }) : value;
+}
+
+/** When a campaign pauses itself. */
+export class CampaignSafetyDto {
+  /** It pauses if more than so many percent of its last messages have failed. 100: it never does. Default: 30. */
+  @Optional()
+  @Min(1)
+  @Max(100)
+  @IsNumber()
+  failedPercent?: number;
+
+  /** How many messages must have ended first, and how many of the last ones count. Default: 50. */
+  @Optional()
+  @Min(1)
+  @Max(1_000)
+  @IsInt()
+  ofLast?: number;
+
+  /** An account gets no recipient for so many seconds after its owner wrote a message on the phone. Default: 0. */
+  @Optional()
+  @IsSeconds()
+  afterPhoneSeconds?: number;
 }
 
 /** Messages may leave between `from` and `to`. If `to` is before `from`, the window ends on the next day. */

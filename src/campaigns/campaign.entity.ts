@@ -2,6 +2,7 @@ import { Column, Entity, PrimaryColumn } from 'typeorm';
 import type { MessageMedia } from '../messages/content.dto.js';
 import type { MessageContent } from '../messages/message.entity.js';
 import type { MessageType } from '../messages/message-types.js';
+import type { CampaignPacingDto, CampaignSafetyDto, SendingTimesDto } from './campaign-pacing.dto.js';
 
 export const campaignStatuses = [
   'draft',
@@ -43,6 +44,24 @@ export class Campaign {
 
   @Column('jsonb')
   message!: CampaignMessage;
+
+  @Column('jsonb', { nullable: true })
+  pacing!: CampaignPacingDto | null;
+
+  /** Null: any time. */
+  @Column('jsonb', { nullable: true })
+  times!: SendingTimesDto | null;
+
+  @Column('jsonb', { nullable: true })
+  safety!: CampaignSafetyDto | null;
+
+  /** An account has one recipient at a time, because the campaign has gaps. */
+  @Column('boolean', { name: 'is_paced' })
+  isPaced!: boolean;
+
+  /** Failures from before do not pause it. */
+  @Column('timestamptz', { name: 'watched_from', nullable: true })
+  watchedFrom!: Date | null;
 
   /** The country (ISO 3166) of numbers without a country code. Null: such numbers are invalid. */
   @Column('text', { nullable: true })

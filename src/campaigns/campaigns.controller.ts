@@ -15,6 +15,7 @@ import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import type { CampaignDetails } from './campaign.entity.js';
 import {
   CampaignHasNoRecipients,
+  CampaignNeverAllowed,
   CampaignNotFound,
   CampaignStatusConflict,
   RecipientNotFound,
@@ -102,8 +103,8 @@ export class CampaignsController {
     return this.answer(await this.campaigns.get(workspaceId, id));
   }
 
-  /** Changes a draft. After the start, only its name and its accounts can change. */
-  @Fails(CampaignNotFound, CampaignStatusConflict, ...contentProblems)
+  /** Changes a draft. After the start, its name and its accounts can change, and while it is paused, its pace, limits and sending times. */
+  @Fails(CampaignNotFound, CampaignStatusConflict, CampaignNeverAllowed, ...contentProblems)
   @Patch(':id')
   async update(
     @WorkspaceId() workspaceId: string,
@@ -214,7 +215,7 @@ export class CampaignsController {
   }
 
   /** Starts a draft, or schedules it if `startAt` is later. */
-  @Fails(CampaignNotFound, CampaignStatusConflict, CampaignHasNoRecipients)
+  @Fails(CampaignNotFound, CampaignStatusConflict, CampaignHasNoRecipients, CampaignNeverAllowed)
   @Post(':id/start')
   @HttpCode(200)
   async start(
@@ -236,7 +237,7 @@ export class CampaignsController {
   }
 
   /** Goes on with a paused campaign; with `failed` or `all`, also sends failed messages again. */
-  @Fails(CampaignNotFound, CampaignStatusConflict)
+  @Fails(CampaignNotFound, CampaignStatusConflict, CampaignNeverAllowed)
   @Post(':id/resume')
   @HttpCode(200)
   async resume(

@@ -19,6 +19,15 @@ import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
 import { IsTime } from '../platform/http/time.js';
 import { IsCountry } from '../workspaces/workspaces.dto.js';
 import type { RecipientRow } from './recipients.service.js';
+import {
+  CampaignPacingDto,
+  CampaignSafetyDto,
+  IsTimeZone,
+  maxWindows,
+  QuietHoursDto,
+  SendingTimesDto,
+  SendingWindowDto,
+} from './campaign-pacing.dto.js';
 import { type CampaignDetails, type CampaignStatus, campaignStatuses } from './campaign.entity.js';
 
 const maxAccounts = 100;
@@ -37,7 +46,7 @@ export class CampaignMessageDto extends PickType(SendMessageDto, [
   'metadata',
 ] as const) {}
 
-export class CreateCampaignDto {
+export class CreateCampaignDto extends SendingTimesDto {
   /** @example "Spring sale" */
   @Length(1, 200)
   name!: string;
@@ -67,9 +76,25 @@ export class CreateCampaignDto {
   @Optional()
   @IsCountry()
   country?: string;
+
+  /** Default: as fast as the accounts. */
+  @Optional()
+  @ValidateNested()
+  @Type(() => CampaignPacingDto)
+  @IsObject()
+  pacing?: CampaignPacingDto;
+
+  @Optional()
+  @ValidateNested()
+  @Type(() => CampaignSafetyDto)
+  @IsObject()
+  safety?: CampaignSafetyDto;
 }
 
-/** Only a draft can get another message or other accounts. */
+/**
+ * Only a draft can get another message or another start. Pace, limits and sending times can also change while the campaign is paused.
+ * Each given one of `pacing` and `safety` replaces the one before; a part of the sending times replaces only that part. Null removes it.
+ */
 export class UpdateCampaignDto {
   @Optional()
   @Length(1, 200)
@@ -93,6 +118,38 @@ export class UpdateCampaignDto {
   @IsOptional()
   @IsTime()
   startAt?: string | null;
+
+  @IsOptional()
+  @ValidateNested()
+  @Type(() => CampaignPacingDto)
+  @IsObject()
+  pacing?: CampaignPacingDto | null;
+
+  @IsOptional()
+  @ValidateNested()
+  @Type(() => CampaignSafetyDto)
+  @IsObject()
+  safety?: CampaignSafetyDto | null;
+
+  @IsOptional()
+  @ValidateNested({ each: true })
+  @Type(() => SendingWindowDto)
+  @IsObject({ each: true })
+  @ArrayMinSize(1)
+  @ArrayMaxSize(maxWindows)
+  @IsArray()
+  windows?: SendingWindowDto[] | null;
+
+  @IsOptional()
+  @ValidateNested()
+  @Type(() => QuietHoursDto)
+  @IsObject()
+  quietHours?: QuietHoursDto | null;
+
+  /** Null: `recipient`. */
+  @IsOptional()
+  @IsTimeZone()
+  timeZone?: string | null;
 }
 
 export const resumeKinds = ['pending', 'failed', 'all'] as const;
@@ -158,11 +215,20 @@ export class CampaignResponse {
   workspaceId!: string;
   name!: string;
   status!: CampaignStatus;
-  /** Why it is paused: `user_initiated`. */
+  /**
+   * Why it is paused. `user_initiated`: a caller paused it. `failure_rate`: too many of its last messages failed. `refusals`: WhatsApp refused
+   * messages of all its accounts. `never_allowed`: no moment is inside its sending times for some recipients.
+   */
   pauseReason!: string | null;
   accountIds!: string[];
   message!: Record<string, unknown>;
   country!: string | null;
+  pacing!: CampaignPacingDto | null;
+  safety!: CampaignSafetyDto | null;
+  windows!: SendingWindowDto[] | null;
+  quietHours!: QuietHoursDto | null;
+  /** `recipient`, or the name of a zone. */
+  timeZone!: string;
   counts!: CampaignCounts;
   /** Lines of the lists that name no recipient. `GET /campaigns/:id/invalid.csv` has them. */
   invalidCount!: number;
@@ -235,6 +301,11 @@ export function toCampaignResponse(
     accountIds: campaign.accountIds,
     message: messageOf(campaign),
     country: campaign.country,
+    pacing: campaign.pacing,
+    safety: campaign.safety,
+    windows: campaign.times?.windows ?? null,
+    quietHours: campaign.times?.quietHours ?? null,
+    timeZone: campaign.times?.timeZone ?? 'recipient',
     counts: toCounts(campaign),
     invalidCount: Number(campaign.invalidCount),
     duplicateCount: Number(campaign.duplicateCount),

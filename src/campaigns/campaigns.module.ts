@@ -8,8 +8,9 @@ import { CampaignStatsService } from './campaign-stats.service.js';
 import { CampaignsService } from './campaigns.service.js';
 import { DealingService } from './dealing.service.js';
 import { RecipientsService } from './recipients.service.js';
+import { ZonesService } from './zones.service.js';
 
-const services = [CampaignsService, RecipientsService, DealingService, CampaignStatsService];
+const services = [CampaignsService, ZonesService, RecipientsService, DealingService, CampaignStatsService];
 
 @Module({
   imports: [TypeOrmModule.forFeature([Campaign]), MessagesModule, QueuesModule, SendingModule],

@@ -13,7 +13,12 @@ import {
   type CampaignMessage,
   type CampaignStatus,
 } from './campaign.entity.js';
-import { CampaignHasNoRecipients, CampaignNotFound, CampaignStatusConflict } from './campaign-errors.js';
+import {
+  CampaignHasNoRecipients,
+  CampaignNeverAllowed,
+  CampaignNotFound,
+  CampaignStatusConflict,
+} from './campaign-errors.js';
 import type {
   CampaignMessageDto,
   CreateCampaignDto,
@@ -21,7 +26,10 @@ import type {
   ResumeCampaignDto,
   UpdateCampaignDto,
 } from './campaigns.dto.js';
+import type { CampaignPacingDto, SendingTimesDto } from './campaign-pacing.dto.js';
 import { parseMessageTemplate } from './message-template.js';
+import { campaignPaceOf, secondsPerMessage } from './pace.js';
+import { ZonesService } from './zones.service.js';
 
 /** How many messages one statement of a resume or a cancellation changes. */
 const batchSize = 5_000;
@@ -41,18 +49,32 @@ export class CampaignsService {
   constructor(
     @InjectDataSource() private readonly database: DataSource,
     private readonly contents: ContentPreparation,
+    private readonly zones: ZonesService,
   ) {}
 
   /** @throws AccountNotFound, ValidationFailed, ContentMismatch, TemplateMalformed, and the errors of `MediaService.take` */
   async create(workspaceId: string, wanted: CreateCampaignDto): Promise<CampaignDetails> {
     await this.assertAccounts(workspaceId, wanted.accountIds);
     const message = await this.prepare(workspaceId, wanted.message);
+    const times = timesOf(wanted);
+    this.zones.planOf({ times });
     const id = uuidv7();
     await this.database.transaction(async (manager) => {
       await manager.query(
-        `insert into campaigns (id, workspace_id, name, message, country, start_at)
-         select $1, w.id, $3, $4, coalesce($5, w.default_country), $6 from workspaces w where w.id = $2`,
-        [id, workspaceId, wanted.name, message, wanted.country ?? null, wanted.startAt ?? null],
+        `insert into campaigns (id, workspace_id, name, message, country, start_at, pacing, is_paced, times, safety)
+         select $1, w.id, $3, $4, coalesce($5, w.default_country), $6, $7, $8, $9, $10 from workspaces w where w.id = $2`,
+        [
+          id,
+          workspaceId,
+          wanted.name,
+          message,
+          wanted.country ?? null,
+          wanted.startAt ?? null,
+          wanted.pacing ?? null,
+          hasGaps(wanted.pacing),
+          times,
+          wanted.safety ?? null,
+        ],
       );
       await setAccounts(manager, workspaceId, id, wanted.accountIds);
     });
@@ -83,11 +105,30 @@ export class CampaignsService {
     const message = wanted.message && (await this.prepare(workspaceId, wanted.message));
     if (wanted.accountIds) await this.assertAccounts(workspaceId, wanted.accountIds);
     await this.database.transaction(async (manager) => {
-      const { status } = await lock(manager, workspaceId, id);
+      const campaign = await lock(manager, workspaceId, id);
+      const { status } = campaign;
       const isFrozen = message !== undefined || wanted.startAt !== undefined;
       if (isFrozen && status !== 'draft') throw new CampaignStatusConflict('changed', status);
       if (wanted.accountIds && isEnded(status)) throw new CampaignStatusConflict('changed', status);
-      const { name, startAt } = wanted;
+      const { name, startAt, pacing, safety, windows, quietHours, timeZone } = wanted;
+      const rules = { pacing, safety, windows, quietHours, timeZone };
+      if (Object.values(rules).some((rule) => rule !== undefined)) {
+        if (status !== 'draft' && status !== 'paused') throw new CampaignStatusConflict('changed', status);
+        const times = timesOf({ ...campaign.times, ...given({ windows, quietHours, timeZone }) });
+        await manager.update(
+          Campaign,
+          { id },
+          {
+            ...given({ pacing, safety }),
+            times,
+            ...(pacing === undefined ? {} : { isPaced: hasGaps(pacing) }),
+          },
+        );
+        if ([windows, quietHours, timeZone].some((part) => part !== undefined)) {
+          this.zones.planOf({ times });
+          assertAllowed(await this.zones.reset(manager, { id, times }));
+        }
+      }
       await manager.query(
         `update campaigns set name = coalesce($2, name), message = coalesce($3, message),
            start_at = case when $4 then $5::timestamptz else start_at end
@@ -112,15 +153,19 @@ export class CampaignsService {
   /** @throws CampaignNotFound, CampaignStatusConflict, CampaignHasNoRecipients */
   async start(workspaceId: string, id: string): Promise<CampaignDetails> {
     await this.database.transaction(async (manager) => {
-      const { status, startAt } = await lock(manager, workspaceId, id);
+      const campaign = await lock(manager, workspaceId, id);
+      const { status, startAt } = campaign;
       if (status === 'running' || status === 'scheduled') return;
       if (status !== 'draft') throw new CampaignStatusConflict('started', status);
       await assertRecipients(manager, id);
+      assertAllowed(await this.zones.refresh(manager, campaign));
       const isLater = startAt !== null && startAt.getTime() > Date.now();
       await manager.update(
         Campaign,
         { id },
-        isLater ? { status: 'scheduled' } : { status: 'running', startedAt: new Date() },
+        isLater
+          ? { status: 'scheduled' }
+          : { status: 'running', startedAt: new Date(), watchedFrom: () => 'now()' },
       );
     });
     return this.get(workspaceId, id);
@@ -148,13 +193,23 @@ export class CampaignsService {
       throw new CampaignStatusConflict('resumed', status);
     if (again) while (await this.sendFailedAgain(id));
     await this.database.transaction(async (manager) => {
-      const { status: now, startedAt } = await lock(manager, workspaceId, id);
+      const campaign = await lock(manager, workspaceId, id);
+      const { status: now, startedAt, pacing } = campaign;
+      if (pacing) await spread(manager, campaign);
       if (now === 'running') return;
       if (now !== 'paused' && now !== 'completed') throw new CampaignStatusConflict('resumed', now);
+      assertAllowed(await this.zones.refresh(manager, campaign));
+      await this.zones.postpone(manager, id);
       await manager.update(
         Campaign,
         { id },
-        { status: 'running', pauseReason: null, finishedAt: null, startedAt: startedAt ?? new Date() },
+        {
+          status: 'running',
+          pauseReason: null,
+          finishedAt: null,
+          startedAt: startedAt ?? new Date(),
+          watchedFrom: () => 'now()',
+        },
       );
     });
     return this.get(workspaceId, id);
@@ -183,7 +238,7 @@ export class CampaignsService {
   /** Starts the scheduled campaigns whose time has come. */
   async startDue(): Promise<void> {
     await this.database.query(
-      `update campaigns set status = 'running', started_at = now() where status = 'scheduled' and start_at <= now()`,
+      `update campaigns set status = 'running', started_at = now(), watched_from = now() where status = 'scheduled' and start_at <= now()`,
     );
   }
 
@@ -251,10 +306,13 @@ export class CampaignsService {
   private async sendFailedAgain(id: string): Promise<boolean> {
     const [, changed] = await this.database.query<[unknown[], number]>(
       `with failed as (select id from messages where campaign_id = $1 and status in ('failed', 'expired') limit ${batchSize} for update)
-       update messages m set status = 'queued', attempts = 0, resends = m.resends + 1, next_attempt_at = now(), failed_at = null,
+       update messages m set attempts = 0, resends = m.resends + 1, next_attempt_at = now(), failed_at = null,
+         -- In a paced campaign each then gets its time.
+         status = case when c.pacing is null then 'queued' else 'scheduled' end,
+         scheduled_for = case when c.pacing is null then null else now() + interval '1 hour' end,
          error_code = null, error_message = null, expires_at = null,
          whatsapp_id = '3EB0' || upper(left(encode(sha256(convert_to(m.id || '/' || m.resends + 1, 'UTF8')), 'hex'), 18))
-       from failed where m.id = failed.id`,
+       from failed, campaigns c where m.id = failed.id and c.id = $1`,
       [id],
     );
     return changed === batchSize;
@@ -296,5 +354,47 @@ async function setAccounts(
      insert into campaign_accounts (campaign_id, account_id, workspace_id) select $1, account_id, $2 from unnest($3::uuid[]) as given (account_id)
      on conflict do nothing`,
     [id, workspaceId, accountIds],
+  );
+}
+
+/** The sending times of a request. Null: any time. */
+function timesOf({
+  windows,
+  quietHours,
+  timeZone,
+}: {
+  [Name in keyof SendingTimesDto]?: SendingTimesDto[Name] | null;
+}): SendingTimesDto | null {
+  const times = Object.fromEntries(
+    Object.entries({ windows, quietHours, timeZone }).filter(([, value]) => value != null),
+  ) as SendingTimesDto;
+  return Object.keys(times).length === 0 ? null : times;
+}
+
+/** Whether an account waits between two messages. */
+function hasGaps(pacing: CampaignPacingDto | null | undefined): boolean {
+  return secondsPerMessage(campaignPaceOf(pacing)) > 0;
+}
+
+/** @throws CampaignNeverAllowed */
+function assertAllowed(neverAllowed: string[]): void {
+  if (neverAllowed.length > 0) throw new CampaignNeverAllowed(neverAllowed[0]!);
+}
+
+/** The messages that accounts have already leave one after the other at the pace of the campaign. */
+async function spread(manager: EntityManager, { id, pacing }: Campaign): Promise<void> {
+  const pace = campaignPaceOf(pacing);
+  await manager.query(
+    `with queue as (select m.id, m.account_id, row_number() over (partition by m.account_id order by m.seq) - 1 as place
+         from messages m where m.campaign_id = $1 and m.stage is not null and m.stage in ('queued', 'scheduled') and m.attempts = 0),
+       begun as (select account_id, greatest(next_at, now()) as at from campaign_accounts where campaign_id = $1),
+       timed as (select queue.id, queue.account_id, begun.at + coalesce(place / $3::int, 0) * interval '1 day'
+           + coalesce(place % $3::int, place) * $2::float8 * interval '1 second' as at
+         from queue join begun on begun.account_id = queue.account_id),
+       moved as (update messages m set status = 'scheduled', scheduled_for = timed.at from timed where m.id = timed.id)
+     update campaign_accounts ca set next_at = last.at + $2::float8 * interval '1 second'
+     from (select account_id, max(at) as at from timed group by account_id) last
+     where ca.campaign_id = $1 and ca.account_id = last.account_id`,
+    [id, secondsPerMessage(pace), pace.dailyCap],
   );
 }

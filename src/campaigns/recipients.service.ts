@@ -12,6 +12,7 @@ import { isEnded } from './campaigns.service.js';
 import type { ListRecipientsQuery, LoadResponse, PreviewItem, RecipientResponse } from './campaigns.dto.js';
 import type { InvalidLine, ValidLine } from './lists/list-rows.js';
 import { type ListOptions, readList } from './lists/read-list.js';
+import { zoneKeyOf } from './sending-windows.js';
 import { variableKey } from './template.js';
 
 /** How many invalid lines an answer lists. */
@@ -199,11 +200,13 @@ export class RecipientsService {
     const [row] = await this.database.query<{ accepted: number; status: CampaignStatus }[]>(
       `with campaign as (select id, status from campaigns where id = $1 for share),
        made as (
-         insert into campaign_recipients (campaign_id, id, workspace_id, person, recipient, variables, account_id)
-         select campaign.id, given.id, $2, given.person, given.recipient, given.variables, ${writer}
-         from campaign, unnest($3::uuid[], $4::text[], $5::text[], $6::jsonb[]) as given (id, person, recipient, variables)
+         insert into campaign_recipients (campaign_id, id, workspace_id, person, recipient, variables, zone, account_id)
+         select campaign.id, given.id, $2, given.person, given.recipient, given.variables, given.zone, ${writer}
+         from campaign, unnest($3::uuid[], $4::text[], $5::text[], $6::jsonb[], $8::text[]) as given (id, person, recipient, variables, zone)
          where campaign.status not in ('completed', 'cancelled') ${knowsPersons ? '' : 'and $7::uuid[] is not null'}
-         on conflict (campaign_id, person) do nothing returning 1),
+         on conflict (campaign_id, person) do nothing returning zone),
+       zoned as (insert into campaign_zones (campaign_id, workspace_id, zone) select distinct $1::uuid, $2::uuid, zone from made
+         on conflict do nothing),
        noted as (
          insert into campaign_changes (campaign_id, workspace_id, new_status, recipients)
          select $1, $2, 'waiting', count(*) from made having count(*) > 0)
@@ -216,6 +219,7 @@ export class RecipientsService {
         lines.map(({ to }) => to),
         lines.map(({ variables }) => JSON.stringify(variables)),
         accountIds,
+        lines.map(({ to }) => zoneKeyOf(to)),
       ],
     );
     return row!;

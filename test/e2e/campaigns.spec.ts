@@ -239,3 +239,54 @@ describe('a campaign', () => {
     expect(Date.parse(done.startedAt)).toBeGreaterThanOrEqual(Date.parse(done.startAt));
   });
 });
+
+describe('the rules of a campaign', () => {
+  it('keeps its pace and its sending times', async () => {
+    const window = (from: number, to: number) => {
+      const at = (hours: number) => new Date(Date.now() + hours * 3_600_000).toISOString().slice(11, 16);
+      return { from: at(from), to: at(to) };
+    };
+    const id = await newCampaign({
+      accountIds: [accounts[0]!.id],
+      pacing: { gapSeconds: 0.3, jitter: 0, dailyCap: 3 },
+      windows: [window(1, 2)],
+      timeZone: 'UTC',
+    });
+    await upload(id, csvOf(phones.slice(0, 5), 'W'));
+    const started = await workspace.call('POST', `/campaigns/${id}/start`);
+    expect(started.body).toMatchObject({ status: 'running', timeZone: 'UTC', quietHours: null });
+    const running = await workspace.call('PATCH', `/campaigns/${id}`, { windows: null });
+    expect([running.status, running.body.code]).toEqual([409, 'campaign.status_conflict']);
+    await workspace.call('POST', `/campaigns/${id}/pause`);
+    expect(await ledgerOf('W')).toEqual([]);
+    const now = window(-1, 1);
+    const changed = await workspace.call('PATCH', `/campaigns/${id}`, {
+      windows: [now],
+      quietHours: window(2, 3),
+    });
+    expect(changed.body).toMatchObject({
+      windows: [now],
+      pacing: { gapSeconds: { from: 0.3, to: 0.3 }, dailyCap: 3 },
+    });
+    await workspace.call('POST', `/campaigns/${id}/resume`);
+    const sent = await eventually('three', async () => {
+      const entries = await ledgerOf('W');
+      return entries.length === 3 && entries;
+    });
+    const times = sent.map(({ at }) => Date.parse(at)).sort();
+    expect(times[1]! - times[0]!).toBeGreaterThanOrEqual(290);
+    expect(times[2]! - times[1]!).toBeGreaterThanOrEqual(290);
+    expect(await get(id)).toMatchObject({ status: 'running', counts: { queued: 2 } });
+    await workspace.call('POST', `/campaigns/${id}/cancel`);
+
+    const never = await workspace.call('POST', '/campaigns', {
+      name: 'never',
+      accountIds: accountIds(),
+      message: { text: 'x' },
+      windows: [{ from: '22:00', to: '23:00' }],
+      quietHours: { from: '21:00', to: '08:00' },
+    });
+    expect([never.status, never.body.code]).toEqual([400, 'validation.failed']);
+    expect(never.body.errors[0].message).toContain('quiet hours');
+  });
+});

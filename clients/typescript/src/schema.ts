@@ -785,7 +785,7 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Changes a draft. After the start, only its name and its accounts can change.
+         * Changes a draft. After the start, its name and its accounts can change, and while it is paused, its pace, limits and sending times.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         patch: operations["campaigns.update"];
@@ -3546,6 +3546,115 @@ export interface components {
         };
         /**
          * @example {
+         *       "from": 45,
+         *       "to": 60
+         *     }
+         */
+        CampaignGapDto: {
+            /** @example 45 */
+            from: number;
+            /** @example 60 */
+            to: number;
+        };
+        /**
+         * @example {
+         *       "size": 20,
+         *       "pauseSeconds": 180
+         *     }
+         */
+        CampaignBatchDto: {
+            /** @example 20 */
+            size: number;
+            /** @example 180 */
+            pauseSeconds: number;
+        };
+        /**
+         * @example {
+         *       "gapSeconds": {
+         *         "from": 45,
+         *         "to": 60
+         *       }
+         *     }
+         */
+        CampaignPacingDto: {
+            /**
+             * @description Seconds between two messages: a number, or a range. Default: the preset's, else 0.
+             * @example {
+             *       "from": 45,
+             *       "to": 60
+             *     }
+             */
+            gapSeconds?: components["schemas"]["CampaignGapDto"] & (number | components["schemas"]["CampaignGapDto"]);
+            /**
+             * @description A set of values for the fields below; a field that is given replaces its value. Seconds between messages, messages in a batch and
+             *     seconds of a pause: `paranoid` 90 to 120, 10, 300; `safe` 45 to 60, 20, 180; `balanced` 30 to 45, 25, 150; `fast` 20 to 30, 30, 120;
+             *     `aggressive` 10 to 20, 40, 90. The names are those of the system that the values come from. They promise nothing.
+             * @enum {string}
+             */
+            preset?: "aggressive" | "balanced" | "fast" | "paranoid" | "safe";
+            /** @description The random variation of gaps and pauses. 0.25 means up to a quarter shorter or longer. Default: 0.25. */
+            jitter?: number;
+            /** @description Default: the preset's, else no pauses. */
+            batch?: components["schemas"]["CampaignBatchDto"];
+            /** @description The maximum number of messages of this campaign, for each account and UTC day. Default: the daily budget of the account only. */
+            dailyCap?: number;
+        };
+        /** @example {} */
+        CampaignSafetyDto: {
+            /** @description It pauses if more than so many percent of its last messages have failed. 100: it never does. Default: 30. */
+            failedPercent?: number;
+            /** @description How many messages must have ended first, and how many of the last ones count. Default: 50. */
+            ofLast?: number;
+            /** @description An account gets no recipient for so many seconds after its owner wrote a message on the phone. Default: 0. */
+            afterPhoneSeconds?: number;
+        };
+        /**
+         * @example {
+         *       "days": [
+         *         "mon",
+         *         "tue",
+         *         "wed",
+         *         "thu",
+         *         "fri"
+         *       ],
+         *       "from": "09:00",
+         *       "to": "17:00"
+         *     }
+         */
+        SendingWindowDto: {
+            /**
+             * @description The days on which the window begins. Default: every day.
+             * @example [
+             *       "mon",
+             *       "tue",
+             *       "wed",
+             *       "thu",
+             *       "fri"
+             *     ]
+             */
+            days?: ("mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun")[];
+            /** @example 09:00 */
+            from: string;
+            /**
+             * @description `24:00` is the end of the day.
+             * @example 17:00
+             */
+            to: string;
+        };
+        /**
+         * @example {
+         *       "from": "21:00",
+         *       "to": "08:00"
+         *     }
+         */
+        QuietHoursDto: {
+            /** @example 21:00 */
+            from: string;
+            /** @example 08:00 */
+            to: string;
+        };
+        /**
+         * @example {
          *       "name": "Spring sale",
          *       "accountIds": [
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
@@ -3553,7 +3662,8 @@ export interface components {
          *       "message": {
          *         "text": "Your parcel is on its way."
          *       },
-         *       "country": "ID"
+         *       "country": "ID",
+         *       "timeZone": "Asia/Jakarta"
          *     }
          */
         CreateCampaignDto: {
@@ -3572,6 +3682,19 @@ export interface components {
              * @example ID
              */
             country?: string | null;
+            /** @description Default: as fast as the accounts. */
+            pacing?: components["schemas"]["CampaignPacingDto"] | null;
+            safety?: components["schemas"]["CampaignSafetyDto"] | null;
+            /** @description Default: every time outside the quiet hours. */
+            windows?: components["schemas"]["SendingWindowDto"][] | null;
+            /** @description Default: none. */
+            quietHours?: components["schemas"]["QuietHoursDto"] | null;
+            /**
+             * @description Whose clock counts. `recipient` (default): the clock of the country of the number; where a country has several zones, a time is allowed
+             *     only if it is allowed in all of them. The IANA name of a zone: its clock, for everybody.
+             * @example Asia/Jakarta
+             */
+            timeZone?: string | null;
         };
         /**
          * @example {
@@ -3611,6 +3734,31 @@ export interface components {
          *       ],
          *       "message": {},
          *       "country": "country",
+         *       "pacing": {
+         *         "gapSeconds": {
+         *           "from": 45,
+         *           "to": 60
+         *         }
+         *       },
+         *       "safety": {},
+         *       "windows": [
+         *         {
+         *           "days": [
+         *             "mon",
+         *             "tue",
+         *             "wed",
+         *             "thu",
+         *             "fri"
+         *           ],
+         *           "from": "09:00",
+         *           "to": "17:00"
+         *         }
+         *       ],
+         *       "quietHours": {
+         *         "from": "21:00",
+         *         "to": "08:00"
+         *       },
+         *       "timeZone": "timeZone",
          *       "counts": {
          *         "total": 1,
          *         "queued": 1,
@@ -3638,13 +3786,22 @@ export interface components {
             name: string;
             /** @enum {string} */
             status: "cancelled" | "completed" | "draft" | "paused" | "running" | "scheduled";
-            /** @description Why it is paused: `user_initiated`. */
+            /**
+             * @description Why it is paused. `user_initiated`: a caller paused it. `failure_rate`: too many of its last messages failed. `refusals`: WhatsApp refused
+             *     messages of all its accounts. `never_allowed`: no moment is inside its sending times for some recipients.
+             */
             pauseReason: string | null;
             accountIds: string[];
             message: {
                 [key: string]: unknown;
             };
             country: string | null;
+            pacing: components["schemas"]["CampaignPacingDto"] | null;
+            safety: components["schemas"]["CampaignSafetyDto"] | null;
+            windows: components["schemas"]["SendingWindowDto"][] | null;
+            quietHours: components["schemas"]["QuietHoursDto"] | null;
+            /** @description `recipient`, or the name of a zone. */
+            timeZone: string;
             counts: components["schemas"]["CampaignCounts"];
             /** @description Lines of the lists that name no recipient. `GET /campaigns/:id/invalid.csv` has them. */
             invalidCount: number;
@@ -3673,6 +3830,12 @@ export interface components {
             name?: string | null;
             accountIds?: string[] | null;
             message?: components["schemas"]["CampaignMessageDto"] | null;
+            pacing?: components["schemas"]["CampaignPacingDto"] | null;
+            safety?: components["schemas"]["CampaignSafetyDto"] | null;
+            windows?: components["schemas"]["SendingWindowDto"][] | null;
+            quietHours?: components["schemas"]["QuietHoursDto"] | null;
+            /** @description Null: `recipient`. */
+            timeZone?: string | null;
         };
         /**
          * @example {
@@ -5383,7 +5546,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_type_unsupported" | "campaign.list_unreadable" | "campaign.list_without_header" | "campaign.no_recipients" | "campaign.not_found" | "campaign.recipient_not_found" | "campaign.status_conflict" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_type_unsupported" | "campaign.list_unreadable" | "campaign.list_without_header" | "campaign.never_allowed" | "campaign.no_recipients" | "campaign.not_found" | "campaign.recipient_not_found" | "campaign.status_conflict" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -6258,16 +6421,36 @@ export interface components {
          *
          *     `campaign.status_conflict`: The campaign is …, so it cannot be …. undefined
          *
-         *     `campaign.no_recipients`: The campaign has no recipients. Upload a list first: POST /campaigns/:id/recipients.
+         *     `campaign.never_allowed`: No moment is inside these times in all 0 time zones of …. Use longer windows or shorter quiet hours, or set timeZone to one zone for everybody, for example Europe/Moscow.
          */
-        "request.conflict-campaign.status_conflict-campaign.no_recipients": {
+        "request.conflict-campaign.status_conflict-campaign.never_allowed": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "campaign.status_conflict" | "campaign.no_recipients";
+                    code: "request.conflict" | "campaign.status_conflict" | "campaign.never_allowed";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `campaign.status_conflict`: The campaign is …, so it cannot be …. undefined
+         *
+         *     `campaign.no_recipients`: The campaign has no recipients. Upload a list first: POST /campaigns/:id/recipients.
+         *
+         *     `campaign.never_allowed`: No moment is inside these times in all 0 time zones of …. Use longer windows or shorter quiet hours, or set timeZone to one zone for everybody, for example Europe/Moscow.
+         */
+        "request.conflict-campaign.status_conflict-campaign.no_recipients-campaign.never_allowed": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "campaign.status_conflict" | "campaign.no_recipients" | "campaign.never_allowed";
                 };
             };
         };
@@ -9153,6 +9336,31 @@ export interface operations {
                      *           ],
                      *           "message": {},
                      *           "country": "country",
+                     *           "pacing": {
+                     *             "gapSeconds": {
+                     *               "from": 45,
+                     *               "to": 60
+                     *             }
+                     *           },
+                     *           "safety": {},
+                     *           "windows": [
+                     *             {
+                     *               "days": [
+                     *                 "mon",
+                     *                 "tue",
+                     *                 "wed",
+                     *                 "thu",
+                     *                 "fri"
+                     *               ],
+                     *               "from": "09:00",
+                     *               "to": "17:00"
+                     *             }
+                     *           ],
+                     *           "quietHours": {
+                     *             "from": "21:00",
+                     *             "to": "08:00"
+                     *           },
+                     *           "timeZone": "timeZone",
                      *           "counts": {
                      *             "total": 1,
                      *             "queued": 1,
@@ -9328,7 +9536,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-campaign.not_found-account.not_found-media.not_found"];
-            409: components["responses"]["request.conflict-campaign.status_conflict"];
+            409: components["responses"]["request.conflict-campaign.status_conflict-campaign.never_allowed"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible"];
@@ -9622,7 +9830,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-campaign.not_found"];
-            409: components["responses"]["request.conflict-campaign.status_conflict-campaign.no_recipients"];
+            409: components["responses"]["request.conflict-campaign.status_conflict-campaign.no_recipients-campaign.never_allowed"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -9694,7 +9902,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-campaign.not_found"];
-            409: components["responses"]["request.conflict-campaign.status_conflict"];
+            409: components["responses"]["request.conflict-campaign.status_conflict-campaign.never_allowed"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];

@@ -1,0 +1,57 @@
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+
+/** The pace, the sending times and the limits of campaigns. All of it are times in rows: nothing sleeps. */
+export class CampaignRules1796428800092 implements MigrationInterface {
+  async up(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      alter table campaigns
+        -- As the caller gave them. Null: none.
+        add column pacing jsonb,
+        add column times jsonb,
+        add column safety jsonb,
+        -- The gaps of an account are those of the campaign: it has one recipient at a time.
+        add column is_paced boolean not null default false,
+        -- Failures and refusals from before do not pause the campaign again.
+        add column watched_from timestamptz;
+
+      -- What an account has sent of the campaign, and when it may send again.
+      alter table campaign_accounts
+        add column day date,
+        add column sent_today integer not null default 0,
+        add column batch_sent integer not null default 0,
+        add column last_sent_at timestamptz,
+        add column next_at timestamptz,
+        -- It may leave later than it was dealt: then the next one leaves later too.
+        add column last_message_id uuid;
+
+      -- Recipients with the same clock. Its windows are found out again when the present one closes.
+      create table campaign_zones (
+        campaign_id uuid not null references campaigns (id) on delete cascade,
+        workspace_id uuid not null,
+        zone text not null,
+        opens_at timestamptz not null default 'infinity',
+        closes_at timestamptz not null default '-infinity',
+        primary key (campaign_id, zone)
+      );
+      select isolate_workspace('campaign_zones');
+
+      alter table campaign_recipients add column zone text not null default 'ZZ';
+      insert into campaign_zones (campaign_id, workspace_id, zone)
+        select distinct campaign_id, workspace_id, zone from campaign_recipients;
+      drop index campaign_recipients_waiting;
+      create index campaign_recipients_waiting on campaign_recipients (campaign_id, zone, account_id, id) where not is_dealt;
+    `);
+  }
+
+  async down(runner: QueryRunner): Promise<void> {
+    await runner.query(`
+      drop index campaign_recipients_waiting;
+      alter table campaign_recipients drop column zone;
+      create index campaign_recipients_waiting on campaign_recipients (campaign_id, account_id, id) where not is_dealt;
+      drop table campaign_zones;
+      alter table campaign_accounts drop column last_message_id, drop column next_at, drop column last_sent_at, drop column batch_sent,
+        drop column sent_today, drop column day;
+      alter table campaigns drop column watched_from, drop column is_paced, drop column safety, drop column times, drop column pacing;
+    `);
+  }
+}
