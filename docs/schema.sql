@@ -251,6 +251,7 @@ create table campaigns (
   pacing jsonb,
   times jsonb,
   safety jsonb,
+  not_within_days integer,
   is_paced boolean not null default false,
   watched_from timestamp with time zone,
   constraint campaigns_pkey PRIMARY KEY (id),

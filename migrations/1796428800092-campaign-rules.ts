@@ -9,6 +9,7 @@ export class CampaignRules1796428800092 implements MigrationInterface {
         add column pacing jsonb,
         add column times jsonb,
         add column safety jsonb,
+        add column not_within_days integer,
         -- The gaps of an account are those of the campaign: it has one recipient at a time.
         add column is_paced boolean not null default false,
         -- Failures and refusals from before do not pause the campaign again.
@@ -51,7 +52,7 @@ export class CampaignRules1796428800092 implements MigrationInterface {
       drop table campaign_zones;
       alter table campaign_accounts drop column last_message_id, drop column next_at, drop column last_sent_at, drop column batch_sent,
         drop column sent_today, drop column day;
-      alter table campaigns drop column watched_from, drop column is_paced, drop column safety, drop column times, drop column pacing;
+      alter table campaigns drop column watched_from, drop column is_paced, drop column not_within_days, drop column safety, drop column times, drop column pacing;
     `);
   }
 }

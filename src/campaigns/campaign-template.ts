@@ -1,5 +1,5 @@
 import type { PreparedContent } from '../messages/content-preparation.js';
-import type { CampaignMessage } from './campaign.entity.js';
+import type { Campaign, CampaignMessage } from './campaign.entity.js';
 import {
   type MessageTemplate,
   parseMessageTemplate,
@@ -7,6 +7,8 @@ import {
   type TemplatedMessage,
   variablesOfMessage,
 } from './message-template.js';
+
+import { type TextWarning, textWarningsOf } from './text-warnings.js';
 
 /** A recipient for whom a message is rendered. */
 export interface TemplateRecipient {
@@ -31,6 +33,16 @@ export class CampaignTemplate {
       location: content?.location ?? null,
       poll: content?.poll ?? null,
     });
+  }
+
+  /** The messages of a campaign. */
+  static allOf({ message }: Pick<Campaign, 'message'>): CampaignTemplate[] {
+    return [new CampaignTemplate(message)];
+  }
+
+  /** What the preflight says about the texts. */
+  get warnings(): TextWarning[] {
+    return textWarningsOf(this.template);
   }
 
   /** The variables that every recipient needs: those without a fallback. */

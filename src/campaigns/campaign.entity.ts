@@ -55,6 +55,10 @@ export class Campaign {
   @Column('jsonb', { nullable: true })
   safety!: CampaignSafetyDto | null;
 
+  /** Who got a message of another campaign in so many days is left out. */
+  @Column('integer', { name: 'not_within_days', nullable: true })
+  notWithinDays!: number | null;
+
   /** An account has one recipient at a time, because the campaign has gaps. */
   @Column('boolean', { name: 'is_paced' })
   isPaced!: boolean;

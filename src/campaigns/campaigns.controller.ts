@@ -6,6 +6,11 @@ import { pipeline } from 'node:stream/promises';
 import { AccountNotFound } from '../accounts/account-errors.js';
 import { conversionProblems, fileProblems } from '../media/media-failures.js';
 import { MediaNotFound, MediaUnavailable, TooManyUrlDownloads } from '../media/media.service.js';
+import { NoAccountReady } from '../messages/accept.service.js';
+import { MessageResponse, toMessageResponse } from '../messages/messages.dto.js';
+import { MessageLimitReached } from '../workspaces/limits.service.js';
+import { PreflightService } from './preflight.service.js';
+import { PreflightResponse, TestCampaignDto } from './campaign-rules.dto.js';
 import { ContentMismatch } from '../messages/content-preparation.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { withoutTurn } from '../platform/http/fair-share.js';
@@ -66,6 +71,7 @@ export class CampaignsController {
   constructor(
     private readonly campaigns: CampaignsService,
     private readonly recipients: RecipientsService,
+    private readonly preflights: PreflightService,
   ) {}
 
   /** Creates a draft. Add recipients, look at the preview, then start it. */
@@ -212,6 +218,33 @@ export class CampaignsController {
   ): Promise<PreviewResponse> {
     const campaign = await this.campaigns.get(workspaceId, id);
     return { items: await this.recipients.preview(campaign) };
+  }
+
+  /**
+   * What the campaign will do: how many recipients get the message, who is left out and why, when it ends, what it costs in daily budgets,
+   * and what is risky. It changes nothing.
+   */
+  @Allow('viewer')
+  @Fails(CampaignNotFound)
+  @Post(':id/preflight')
+  @HttpCode(200)
+  async preflight(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', UuidPipe) id: string,
+  ): Promise<PreflightResponse> {
+    return this.preflights.preflight(await this.campaigns.get(workspaceId, id));
+  }
+
+  /** Sends the message to one number, for example your own. It counts for nothing in the campaign. */
+  @Fails(CampaignNotFound, AccountNotFound, NoAccountReady, MessageLimitReached)
+  @Post(':id/test')
+  @HttpCode(202)
+  async test(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', UuidPipe) id: string,
+    @Body() body: TestCampaignDto,
+  ): Promise<MessageResponse> {
+    return toMessageResponse(await this.campaigns.test(workspaceId, id, body));
   }
 
   /** Starts a draft, or schedules it if `startAt` is later. */

@@ -6,10 +6,13 @@ import {
   ArrayUnique,
   IsArray,
   IsIn,
+  IsInt,
   IsObject,
   IsOptional,
   IsUUID,
   Length,
+  Max,
+  Min,
   ValidateNested,
 } from 'class-validator';
 import { messageStatuses } from '../messages/message.entity.js';
@@ -89,6 +92,13 @@ export class CreateCampaignDto extends SendingTimesDto {
   @Type(() => CampaignSafetyDto)
   @IsObject()
   safety?: CampaignSafetyDto;
+
+  /** Who got a message of another campaign of the workspace in so many days is left out. Default: nobody is. */
+  @Optional()
+  @Min(1)
+  @Max(365)
+  @IsInt()
+  notWithinDays?: number;
 }
 
 /**
@@ -130,6 +140,12 @@ export class UpdateCampaignDto {
   @Type(() => CampaignSafetyDto)
   @IsObject()
   safety?: CampaignSafetyDto | null;
+
+  @IsOptional()
+  @Min(1)
+  @Max(365)
+  @IsInt()
+  notWithinDays?: number | null;
 
   @IsOptional()
   @ValidateNested({ each: true })
@@ -227,6 +243,7 @@ export class CampaignResponse {
   safety!: CampaignSafetyDto | null;
   windows!: SendingWindowDto[] | null;
   quietHours!: QuietHoursDto | null;
+  notWithinDays!: number | null;
   /** `recipient`, or the name of a zone. */
   timeZone!: string;
   counts!: CampaignCounts;
@@ -303,6 +320,7 @@ export function toCampaignResponse(
     country: campaign.country,
     pacing: campaign.pacing,
     safety: campaign.safety,
+    notWithinDays: campaign.notWithinDays,
     windows: campaign.times?.windows ?? null,
     quietHours: campaign.times?.quietHours ?? null,
     timeZone: campaign.times?.timeZone ?? 'recipient',

@@ -7,10 +7,18 @@ import { Campaign } from './campaign.entity.js';
 import { CampaignStatsService } from './campaign-stats.service.js';
 import { CampaignsService } from './campaigns.service.js';
 import { DealingService } from './dealing.service.js';
+import { PreflightService } from './preflight.service.js';
 import { RecipientsService } from './recipients.service.js';
 import { ZonesService } from './zones.service.js';
 
-const services = [CampaignsService, ZonesService, RecipientsService, DealingService, CampaignStatsService];
+const services = [
+  CampaignsService,
+  ZonesService,
+  PreflightService,
+  RecipientsService,
+  DealingService,
+  CampaignStatsService,
+];
 
 @Module({
   imports: [TypeOrmModule.forFeature([Campaign]), MessagesModule, QueuesModule, SendingModule],

@@ -3,8 +3,12 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource, type EntityManager, LessThan } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { AccountNotFound } from '../accounts/account-errors.js';
+import { AcceptService, NoAccountReady } from '../messages/accept.service.js';
 import { ContentPreparation } from '../messages/content-preparation.js';
+import type { Message } from '../messages/message.entity.js';
 import { SendMessageDto } from '../messages/messages.dto.js';
+import { parseDestination } from '../messages/recipient.js';
+import { ValidationFailed } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import { toDto } from '../platform/http/validation.js';
 import {
@@ -26,9 +30,13 @@ import type {
   ResumeCampaignDto,
   UpdateCampaignDto,
 } from './campaigns.dto.js';
+import type { TestCampaignDto } from './campaign-rules.dto.js';
+import { CampaignTemplate } from './campaign-template.js';
+import { maySend } from '../sending/claims.js';
 import type { CampaignPacingDto, SendingTimesDto } from './campaign-pacing.dto.js';
 import { parseMessageTemplate } from './message-template.js';
 import { campaignPaceOf, secondsPerMessage } from './pace.js';
+import { toVariables } from './template.js';
 import { ZonesService } from './zones.service.js';
 
 /** How many messages one statement of a resume or a cancellation changes. */
@@ -50,6 +58,7 @@ export class CampaignsService {
     @InjectDataSource() private readonly database: DataSource,
     private readonly contents: ContentPreparation,
     private readonly zones: ZonesService,
+    private readonly accepting: AcceptService,
   ) {}
 
   /** @throws AccountNotFound, ValidationFailed, ContentMismatch, TemplateMalformed, and the errors of `MediaService.take` */
@@ -61,8 +70,8 @@ export class CampaignsService {
     const id = uuidv7();
     await this.database.transaction(async (manager) => {
       await manager.query(
-        `insert into campaigns (id, workspace_id, name, message, country, start_at, pacing, is_paced, times, safety)
-         select $1, w.id, $3, $4, coalesce($5, w.default_country), $6, $7, $8, $9, $10 from workspaces w where w.id = $2`,
+        `insert into campaigns (id, workspace_id, name, message, country, start_at, pacing, is_paced, times, safety, not_within_days)
+         select $1, w.id, $3, $4, coalesce($5, w.default_country), $6, $7, $8, $9, $10, $11 from workspaces w where w.id = $2`,
         [
           id,
           workspaceId,
@@ -74,6 +83,7 @@ export class CampaignsService {
           hasGaps(wanted.pacing),
           times,
           wanted.safety ?? null,
+          wanted.notWithinDays ?? null,
         ],
       );
       await setAccounts(manager, workspaceId, id, wanted.accountIds);
@@ -110,8 +120,8 @@ export class CampaignsService {
       const isFrozen = message !== undefined || wanted.startAt !== undefined;
       if (isFrozen && status !== 'draft') throw new CampaignStatusConflict('changed', status);
       if (wanted.accountIds && isEnded(status)) throw new CampaignStatusConflict('changed', status);
-      const { name, startAt, pacing, safety, windows, quietHours, timeZone } = wanted;
-      const rules = { pacing, safety, windows, quietHours, timeZone };
+      const { name, startAt, pacing, safety, notWithinDays, windows, quietHours, timeZone } = wanted;
+      const rules = { pacing, safety, notWithinDays, windows, quietHours, timeZone };
       if (Object.values(rules).some((rule) => rule !== undefined)) {
         if (status !== 'draft' && status !== 'paused') throw new CampaignStatusConflict('changed', status);
         const times = timesOf({ ...campaign.times, ...given({ windows, quietHours, timeZone }) });
@@ -119,7 +129,7 @@ export class CampaignsService {
           Campaign,
           { id },
           {
-            ...given({ pacing, safety }),
+            ...given({ pacing, safety, notWithinDays }),
             times,
             ...(pacing === undefined ? {} : { isPaced: hasGaps(pacing) }),
           },
@@ -261,6 +271,39 @@ export class CampaignsService {
     };
   }
 
+  /**
+   * Sends the message to one number, as a message of its own that counts for nothing in the campaign.
+   * @throws CampaignNotFound, AccountNotFound, NoAccountReady, ValidationFailed if a variable is missing, MessageLimitReached
+   */
+  async test(
+    workspaceId: string,
+    id: string,
+    { to, variables, accountId }: TestCampaignDto,
+  ): Promise<Message> {
+    const { message, accountIds } = await this.get(workspaceId, id);
+    const [first] = await this.database.query<{ id: string; variables: Record<string, string> }[]>(
+      'select id, variables from campaign_recipients where campaign_id = $1 order by id limit 1',
+      [id],
+    );
+    const values = variables === undefined ? first?.variables : valuesOf(variables);
+    const { content, problem } = new CampaignTemplate(message).render({
+      id: first?.id ?? id,
+      recipient: parseDestination(to)!.chatId.replace(/@c\.us$/, ''),
+      variables: values ?? {},
+    });
+    if (!content)
+      throw new ValidationFailed([{ path: 'variables', message: `do not fit: the message ${problem}` }]);
+    const [ready] = await this.database.query<{ id: string }[]>(
+      `select a.id from accounts a where a.id = any($1) and ${maySend('a')} order by a.id limit 1`,
+      [accountIds],
+    );
+    const account = accountId ?? ready?.id;
+    if (account === undefined) throw new NoAccountReady();
+    const { type, metadata } = message;
+    const wanted = Object.assign(toDto(SendMessageDto, {}), { to, type, accountId: account, metadata });
+    return this.accepting.acceptPrepared(workspaceId, wanted, content);
+  }
+
   /** Stores the file of a message, and finds the mistakes of its templates. */
   private async prepare(
     workspaceId: string,
@@ -397,4 +440,14 @@ async function spread(manager: EntityManager, { id, pacing }: Campaign): Promise
      where ca.campaign_id = $1 and ca.account_id = last.account_id`,
     [id, secondsPerMessage(pace), pace.dailyCap],
   );
+}
+
+/** @throws ValidationFailed */
+function valuesOf(variables: Record<string, unknown>): Record<string, string> {
+  try {
+    return toVariables(variables);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new ValidationFailed([{ path: 'variables', message: error.message }]);
+  }
 }

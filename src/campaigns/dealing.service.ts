@@ -12,6 +12,7 @@ import { Campaign, type CampaignMessage } from './campaign.entity.js';
 import type { CampaignPacingDto } from './campaign-pacing.dto.js';
 import { CampaignTemplate } from './campaign-template.js';
 import { type CampaignPace, campaignPaceOf, type CampaignPaceState, nextAfter } from './pace.js';
+import { leftOutReasons, leftOutSql } from './left-out.js';
 import { ZonesService } from './zones.service.js';
 
 /** How many recipients of a campaign an account has ahead of its sends. A paced account has one. */
@@ -41,6 +42,8 @@ interface PaceRow {
   nextAt: Date | null;
   now: Date;
 }
+
+type DealtCampaign = Pick<Campaign, 'id' | 'message' | 'notWithinDays'>;
 
 interface Taken {
   id: string;
@@ -144,8 +147,8 @@ export class DealingService {
   private async dealTo({ campaignId, accountId, room, pacing, isPaced }: Player): Promise<number> {
     return this.database.transaction(async (manager) => {
       // From here on, a pause waits for this deal, and no deal follows the pause.
-      const [campaign] = await manager.query<Pick<Campaign, 'message'>[]>(
-        `select message from campaigns where id = $1 and status = 'running' for share skip locked`,
+      const [campaign] = await manager.query<DealtCampaign[]>(
+        `select id, message, not_within_days as "notWithinDays" from campaigns where id = $1 and status = 'running' for share skip locked`,
         [campaignId],
       );
       if (!campaign) return 0;
@@ -161,7 +164,7 @@ export class DealingService {
         if (away.length > 0) dealt.push(...(await this.take(manager, campaignId, away, most)));
       }
       if (dealt.length > 0) {
-        const sent = await this.insert(manager, campaignId, accountId, campaign.message, dealt);
+        const sent = await this.insert(manager, campaign, accountId, dealt);
         if (pace && state) await this.advance(manager, campaignId, accountId, pace, state, sent);
       }
       return dealt.length;
@@ -272,29 +275,30 @@ export class DealingService {
    */
   private async insert(
     manager: EntityManager,
-    campaignId: string,
+    { id: campaignId, message, notWithinDays }: DealtCampaign,
     accountId: string,
-    message: CampaignMessage,
     dealt: Dealt[],
   ): Promise<string[]> {
     const template = this.templateOf(campaignId, message);
     const rendered = dealt.map((recipient) => template.render(recipient));
-    await manager.query(
+    const made = await manager.query<{ id: string; status: string }[]>(
       `with taken as (update campaign_recipients set is_dealt = true where campaign_id = $1 and id = any($3::uuid[]))
        insert into messages (id, workspace_id, account_id, campaign_id, direction, priority, type, chat_id, recipient, sender, text, status,
          whatsapp_id, metadata, is_cold, media, content, error_code, error_message, failed_at)
        select given.id, a.workspace_id, a.id, $1, 'outgoing', ${priority}, $4, known.chat_id, given.recipient, a.phone_number, given.text,
-         case when given.problem is null then 'queued' else 'failed' end, given.whatsapp_id, $5::jsonb,
+         case when given.problem is not null then 'failed' when left_out.reason is not null then 'cancelled' else 'queued' end, given.whatsapp_id, $5::jsonb,
          ${isColdSql('a.id', 'known.chat_id')}, given.media, given.content,
-         case when given.problem is not null then 'campaign.not_rendered' end, given.problem,
+         case when given.problem is not null then 'campaign.not_rendered' else left_out.reason end,
+         coalesce(given.problem, $12::jsonb ->> left_out.reason),
          case when given.problem is not null then now() end
        from accounts a,
          unnest($3::uuid[], $6::text[], $7::text[], $8::text[], $9::jsonb[], $10::jsonb[], $11::text[])
            as given (id, recipient, whatsapp_id, text, media, content, problem)
          cross join lateral (select case when given.recipient like '%@%' then given.recipient else given.recipient || '@c.us' end as written) chat
          cross join lateral (select ${knownIdSql('a.id', 'chat.written')} as chat_id) known
+         cross join lateral (select ${leftOutSql('$1', 'a.workspace_id', 'given.recipient', '$13')} as reason) left_out
        where a.id = $2
-       on conflict (id) do nothing`,
+       on conflict (id) do nothing returning id, status`,
       [
         campaignId,
         accountId,
@@ -307,9 +311,11 @@ export class DealingService {
         rendered.map(({ content }) => (content?.media ? JSON.stringify(content.media) : null)),
         rendered.map(({ content }) => (content?.content ? JSON.stringify(content.content) : null)),
         rendered.map(({ problem }) => problem),
+        JSON.stringify(leftOutReasons),
+        notWithinDays,
       ],
     );
-    return dealt.flatMap(({ id }, index) => (rendered[index]!.problem === null ? [id] : []));
+    return made.flatMap(({ id, status }) => (status === 'queued' ? [id] : []));
   }
 
   /** Gives the recipients of accounts that cannot send to other accounts of their campaign. A message that may have left stays where it is. */

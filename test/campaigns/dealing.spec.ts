@@ -6,6 +6,7 @@ import { CampaignStatsService } from '../../src/campaigns/campaign-stats.service
 import { CreateCampaignDto, UpdateCampaignDto } from '../../src/campaigns/campaigns.dto.js';
 import { CampaignsService } from '../../src/campaigns/campaigns.service.js';
 import { DealingService } from '../../src/campaigns/dealing.service.js';
+import { PreflightService } from '../../src/campaigns/preflight.service.js';
 import { RecipientsService } from '../../src/campaigns/recipients.service.js';
 import { toDto } from '../../src/platform/http/validation.js';
 import { insertAccount, insertWorkspace, ready } from '../support/factories.js';
@@ -241,4 +242,97 @@ it('pauses itself when WhatsApp has refused messages of all its accounts', async
   await campaigns.resume(workspaceId, id, { which: 'pending' });
   await dealing.deal();
   expect((await campaigns.get(workspaceId, id)).status, 'resumed by hand').toBe('running');
+});
+
+it('says before the start who will be reached, who is left out, when it ends and what is risky; and keeps its word', async () => {
+  const preflights = context.get(PreflightService);
+  const first = await runningCampaign([icelander(50)]);
+  await dealing.deal();
+  await sendAll(first);
+  await campaigns.cancel(workspaceId, first);
+
+  const message = { text: 'HELLO {{name|FRIEND}}, LOOK: https://bit.ly/x' };
+  accountId = await insertAccount(database, workspaceId, { status: 'disconnected' });
+  const startAt = new Date(Date.now() - 60_000).toISOString();
+  const draft = await campaigns.create(
+    workspaceId,
+    toDto(CreateCampaignDto, {
+      name: 'test',
+      accountIds: [accountId],
+      message,
+      startAt,
+      notWithinDays: 7,
+      pacing: { gapSeconds: 60, jitter: 0 },
+    }),
+  );
+  const empty = await preflights.preflight(draft);
+  expect(empty).toMatchObject({ reached: 0, estimate: { budgetDays: 0 } });
+  expect(empty.warnings.map(({ code }) => code)).toContain('campaign.no_recipients');
+
+  const lines = [
+    'to,code',
+    `${icelander(50)},a`,
+    `${icelander(51)},b`,
+    `${icelander(52)},`,
+    `${icelander(53)},c`,
+    `${icelander(53)},d`,
+    'x,e',
+  ];
+  await context
+    .get(RecipientsService)
+    .load(draft, Readable.from([Buffer.from(lines.join('\n'))]), { format: 'csv' });
+  await campaigns.update(
+    workspaceId,
+    draft.id,
+    toDto(UpdateCampaignDto, { message: { text: `${message.text} {{code}}` } }),
+  );
+  const preflight = await preflights.preflight(await campaigns.get(workspaceId, draft.id));
+  expect(preflight).toMatchObject({
+    reached: 2,
+    leftOut: { invalid: 1, duplicate: 1, missingVariable: 1, receivedRecently: 1, neverAllowed: 0 },
+    estimate: { accounts: [{ accountId, messages: 2, budgetDays: 0 }] },
+  });
+  const { start, end } = preflight.estimate;
+  expect(Date.parse(end!) - Date.parse(start)).toBe(60_000);
+  expect(preflight.warnings.map(({ code }) => code).sort()).toEqual([
+    'account.not_ready',
+    'campaign.start_in_past',
+    'text.link_shortener',
+    'text.no_opt_out',
+  ]);
+
+  await database.query(`update accounts set status = 'ready' where id = $1`, [accountId]);
+  await campaigns.update(workspaceId, draft.id, toDto(UpdateCampaignDto, { pacing: null }));
+  await campaigns.start(workspaceId, draft.id);
+  await dealing.deal();
+  const dealt = await database.query(
+    'select status, error_code from messages where campaign_id = $1 order by id',
+    [draft.id],
+  );
+  expect(dealt).toEqual([
+    { status: 'cancelled', error_code: 'campaign.received_recently' },
+    { status: 'queued', error_code: null },
+    { status: 'failed', error_code: 'campaign.not_rendered' },
+    { status: 'queued', error_code: null },
+  ]);
+});
+
+it('warns of an account in its warm-up, and counts its budgets', async () => {
+  const id = await runningCampaign(Array.from({ length: 60 }, (_, index) => icelander(index)));
+  await campaigns.pause(workspaceId, id);
+  await database.query(`update accounts set pacing = $2 where id = $1`, [
+    accountId,
+    { enabled: true, dailyBudget: { cold: 200 }, warmUp: { days: 10, startPercent: 10 } },
+  ]);
+  await database.query(
+    `insert into account_pacing (account_id, workspace_id, pause_after, cool_down) values ($1, $2, 1, '1 hour')`,
+    [accountId, workspaceId],
+  );
+  const preflight = await context.get(PreflightService).preflight(await campaigns.get(workspaceId, id));
+  expect(preflight.warnings.map(({ code }) => code)).toContain('account.warm_up');
+  // The first day has 20, the second 38, the third the rest.
+  expect(preflight.estimate.budgetDays).toBeCloseTo(2 + 2 / 56, 1);
+  const days = (Date.parse(preflight.estimate.end!) - Date.parse(preflight.estimate.start)) / 86_400_000;
+  expect(days).toBeGreaterThan(1);
+  expect(days).toBeLessThan(2.1);
 });

@@ -289,4 +289,30 @@ describe('the rules of a campaign', () => {
     expect([never.status, never.body.code]).toEqual([400, 'validation.failed']);
     expect(never.body.errors[0].message).toContain('quiet hours');
   });
+
+  it('is looked at and tried before it starts', async () => {
+    const id = await newCampaign();
+    await upload(id, csvOf(phones.slice(0, 3), 'F'));
+    const preflight = await workspace.call('POST', `/campaigns/${id}/preflight`);
+    expect(preflight.body).toMatchObject({ reached: 3, leftOut: { invalid: 0, duplicate: 0 } });
+    const test = await workspace.call('POST', `/campaigns/${id}/test`, { to: phones[9] });
+    expect([test.status, test.body.text, test.body.campaignId]).toEqual([
+      202,
+      'Hello Person 0, your code is F-0',
+      null,
+    ]);
+    const own = await workspace.call('POST', `/campaigns/${id}/test`, {
+      to: phones[9],
+      variables: { code: 'F-own' },
+    });
+    expect(own.body.text).toBe('Hello friend, your code is F-own');
+    await eventually('both sent', async () => (await ledgerOf('F')).length === 2);
+    expect((await ledgerOf('F')).map(({ to }) => to)).toEqual([phones[9], phones[9]]);
+    const missing = await workspace.call('POST', `/campaigns/${id}/test`, { to: phones[9], variables: {} });
+    expect([missing.status, missing.body.errors[0].message]).toEqual([
+      400,
+      'do not fit: the message has no value for code',
+    ]);
+    expect(await get(id)).toMatchObject({ status: 'draft', counts: { total: 3, queued: 3, sent: 0 } });
+  });
 });

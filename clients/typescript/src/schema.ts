@@ -856,6 +856,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/campaigns/{id}/preflight": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What the campaign will do: how many recipients get the message, who is left out and why, when it ends, what it costs in daily budgets,
+         *     and what is risky. It changes nothing.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        post: operations["campaigns.preflight"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sends the message to one number, for example your own. It counts for nothing in the campaign.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["campaigns.test"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/campaigns/{id}/start": {
         parameters: {
             query?: never;
@@ -3685,6 +3726,8 @@ export interface components {
             /** @description Default: as fast as the accounts. */
             pacing?: components["schemas"]["CampaignPacingDto"] | null;
             safety?: components["schemas"]["CampaignSafetyDto"] | null;
+            /** @description Who got a message of another campaign of the workspace in so many days is left out. Default: nobody is. */
+            notWithinDays?: number | null;
             /** @description Default: every time outside the quiet hours. */
             windows?: components["schemas"]["SendingWindowDto"][] | null;
             /** @description Default: none. */
@@ -3758,6 +3801,7 @@ export interface components {
          *         "from": "21:00",
          *         "to": "08:00"
          *       },
+         *       "notWithinDays": 1,
          *       "timeZone": "timeZone",
          *       "counts": {
          *         "total": 1,
@@ -3800,6 +3844,7 @@ export interface components {
             safety: components["schemas"]["CampaignSafetyDto"] | null;
             windows: components["schemas"]["SendingWindowDto"][] | null;
             quietHours: components["schemas"]["QuietHoursDto"] | null;
+            notWithinDays: number | null;
             /** @description `recipient`, or the name of a zone. */
             timeZone: string;
             counts: components["schemas"]["CampaignCounts"];
@@ -3832,6 +3877,7 @@ export interface components {
             message?: components["schemas"]["CampaignMessageDto"] | null;
             pacing?: components["schemas"]["CampaignPacingDto"] | null;
             safety?: components["schemas"]["CampaignSafetyDto"] | null;
+            notWithinDays?: number | null;
             windows?: components["schemas"]["SendingWindowDto"][] | null;
             quietHours?: components["schemas"]["QuietHoursDto"] | null;
             /** @description Null: `recipient`. */
@@ -3943,6 +3989,145 @@ export interface components {
          */
         PreviewResponse: {
             items: components["schemas"]["PreviewItem"][];
+        };
+        /**
+         * @example {
+         *       "invalid": 1,
+         *       "duplicate": 1,
+         *       "missingVariable": 1,
+         *       "receivedRecently": 1,
+         *       "neverAllowed": 1
+         *     }
+         */
+        PreflightLeftOut: {
+            /** @description Lines of the lists that name no recipient, or lack a variable. `GET /campaigns/:id/invalid.csv` has them. */
+            invalid: number;
+            /** @description Lines of the lists with a person that the campaign had already. */
+            duplicate: number;
+            /** @description Recipients without a variable that the message needs, because the message changed after the upload. */
+            missingVariable: number;
+            /** @description Persons who got a message of another campaign within `notWithinDays` of the campaign. */
+            receivedRecently: number;
+            /** @description Recipients in countries where no moment is inside the sending times. */
+            neverAllowed: number;
+        };
+        /**
+         * @example {
+         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "messages": 1,
+         *       "end": "end",
+         *       "budgetDays": 1
+         *     }
+         */
+        PreflightAccount: {
+            accountId: string;
+            messages: number;
+            /** @description When its last message leaves. Null: it sends none, or nobody can tell. */
+            end: string | null;
+            /** @description How many days' budgets its messages use up. 0 if the account is not paced. */
+            budgetDays: number;
+        };
+        /**
+         * @example {
+         *       "start": "start",
+         *       "end": "end",
+         *       "budgetDays": 1,
+         *       "accounts": [
+         *         {
+         *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *           "messages": 1,
+         *           "end": "end",
+         *           "budgetDays": 1
+         *         }
+         *       ]
+         *     }
+         */
+        PreflightEstimate: {
+            start: string;
+            /** @description When the last message leaves. Null: never, because budgets or sending times are closed for good. */
+            end: string | null;
+            /** @description How many days' budgets of an account the campaign uses up, for all accounts together. */
+            budgetDays: number;
+            accounts: components["schemas"]["PreflightAccount"][];
+        };
+        /**
+         * @example {
+         *       "code": "code",
+         *       "message": "message",
+         *       "path": "path",
+         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
+         *     }
+         */
+        PreflightWarning: {
+            /**
+             * @description `campaign.no_recipients`, `campaign.start_in_past`, `campaign.never_allowed`, `account.not_ready`, `account.warm_up`,
+             *     `account.cold_paused`, `text.identical`, `text.no_opt_out`, `text.link_shortener`, `text.long`, `text.capitals` or
+             *     `text.single_braces`.
+             */
+            code: string;
+            /** @description What the risk is, and what to do. */
+            message: string;
+            /** @description Where the text is in the message, for example `media.caption`. */
+            path: string | null;
+            accountId: string | null;
+        };
+        /**
+         * @example {
+         *       "reached": 1,
+         *       "leftOut": {
+         *         "invalid": 1,
+         *         "duplicate": 1,
+         *         "missingVariable": 1,
+         *         "receivedRecently": 1,
+         *         "neverAllowed": 1
+         *       },
+         *       "estimate": {
+         *         "start": "start",
+         *         "end": "end",
+         *         "budgetDays": 1,
+         *         "accounts": [
+         *           {
+         *             "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *             "messages": 1,
+         *             "end": "end",
+         *             "budgetDays": 1
+         *           }
+         *         ]
+         *       },
+         *       "warnings": [
+         *         {
+         *           "code": "code",
+         *           "message": "message",
+         *           "path": "path",
+         *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
+         *         }
+         *       ]
+         *     }
+         */
+        PreflightResponse: {
+            /** @description How many recipients will get the message. */
+            reached: number;
+            leftOut: components["schemas"]["PreflightLeftOut"];
+            estimate: components["schemas"]["PreflightEstimate"];
+            warnings: components["schemas"]["PreflightWarning"][];
+        };
+        /**
+         * @example {
+         *       "to": "6281234567890"
+         *     }
+         */
+        TestCampaignDto: {
+            /** @description The phone number or chat id that gets the message. */
+            to: string;
+            /** @description The values of variables. Default: those of the first recipient. */
+            variables?: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * Format: uuid
+             * @description Default: the first account of the campaign that is ready.
+             */
+            accountId?: string | null;
         };
         /** @example {} */
         ResumeCampaignDto: {
@@ -6150,6 +6335,24 @@ export interface components {
          *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
          *
          *     `workspace.message_limit`: The workspace has reached its limit of … messages per minute. Try again in the next minute, or let the admin raise limits.messagesPerMinute.
+         */
+        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit";
+                };
+            };
+        };
+        /**
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
+         *
+         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
+         *
+         *     `workspace.message_limit`: The workspace has reached its limit of … messages per minute. Try again in the next minute, or let the admin raise limits.messagesPerMinute.
          *
          *     `media.too_many_downloads`: This workspace is downloading … media URLs, the limit. Wait until some have ended, upload the files with POST /media instead, or raise MEDIA_DOWNLOADS_PER_WORKSPACE.
          *
@@ -6193,6 +6396,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "request.conflict" | "account.cold_not_paused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `account.none_ready`: No account of this workspace is ready to send. Connect an account, or set accountId: then the message waits for that account.
+         */
+        "request.conflict-account.none_ready": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.none_ready";
                 };
             };
         };
@@ -7229,6 +7448,24 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "campaign.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `campaign.not_found`: This workspace has no campaign …. GET /campaigns lists its campaigns.
+         *
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
+         */
+        "workspace.not_found-campaign.not_found-account.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "campaign.not_found" | "account.not_found";
                 };
             };
         };
@@ -9360,6 +9597,7 @@ export interface operations {
                      *             "from": "21:00",
                      *             "to": "08:00"
                      *           },
+                     *           "notWithinDays": 1,
                      *           "timeZone": "timeZone",
                      *           "counts": {
                      *             "total": 1,
@@ -9798,6 +10036,80 @@ export interface operations {
             404: components["responses"]["workspace.not_found-campaign.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.preflight": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PreflightResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            409: components["responses"]["request.conflict"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.test": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TestCampaignDto"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MessageResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found-account.not_found"];
+            409: components["responses"]["request.conflict-account.none_ready"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
