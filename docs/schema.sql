@@ -210,6 +210,7 @@ create table campaign_recipients (
   account_id uuid,
   is_dealt boolean not null default false,
   zone text not null default 'ZZ'::text,
+  variant text,
   constraint campaign_recipients_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,
   constraint campaign_recipients_pkey PRIMARY KEY (campaign_id, id)
 );
@@ -252,6 +253,9 @@ create table campaigns (
   times jsonb,
   safety jsonb,
   not_within_days integer,
+  variants jsonb,
+  template_id uuid,
+  template_version integer,
   is_paced boolean not null default false,
   watched_from timestamp with time zone,
   constraint campaigns_pkey PRIMARY KEY (id),
@@ -445,6 +449,33 @@ alter table message_rates set (fillfactor=50);
 alter table message_rates enable row level security;
 create policy workspace on message_rates for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on message_rates to flotilla_tenant;
+
+create table message_template_versions (
+  template_id uuid not null,
+  workspace_id uuid not null,
+  version integer not null,
+  message jsonb not null,
+  created_at timestamp with time zone not null default now(),
+  constraint message_template_versions_pkey PRIMARY KEY (template_id, version),
+  constraint message_template_versions_template_id_fkey FOREIGN KEY (template_id) REFERENCES message_templates(id) ON DELETE CASCADE
+);
+alter table message_template_versions enable row level security;
+create policy workspace on message_template_versions for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on message_template_versions to flotilla_tenant;
+
+create table message_templates (
+  id uuid not null,
+  workspace_id uuid not null,
+  name text not null,
+  version integer not null default 1,
+  created_at timestamp with time zone not null default now(),
+  constraint message_templates_pkey PRIMARY KEY (id),
+  constraint message_templates_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE
+);
+CREATE INDEX message_templates_workspace ON public.message_templates USING btree (workspace_id, id DESC);
+alter table message_templates enable row level security;
+create policy workspace on message_templates for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on message_templates to flotilla_tenant;
 
 create table messages (
   id uuid not null,

@@ -24,6 +24,8 @@ export const owners: Record<string, string[]> = {
     'campaign_accounts',
     'campaign_recipients',
     'campaign_zones',
+    'message_templates',
+    'message_template_versions',
     'campaign_invalid_lines',
     'campaign_changes',
   ],

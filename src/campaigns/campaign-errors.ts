@@ -12,6 +12,18 @@ export class CampaignNotFound extends Problem {
   }
 }
 
+export class TemplateNotFound extends Problem {
+  constructor(id: string, version?: number) {
+    super(
+      404,
+      'template.not_found',
+      version === undefined
+        ? `This workspace has no template ${id}. GET /templates lists its templates.`
+        : `This workspace has no template ${id} with version ${version}. GET /templates/${id}/versions lists its versions.`,
+    );
+  }
+}
+
 export class RecipientNotFound extends Problem {
   constructor(id: string) {
     super(404, 'campaign.recipient_not_found', `This campaign has no recipient ${id}.`);

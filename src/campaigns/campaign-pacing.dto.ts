@@ -9,6 +9,7 @@ import {
   IsInt,
   IsNumber,
   IsObject,
+  IsOptional,
   Matches,
   Max,
   Min,
@@ -22,7 +23,7 @@ import { type Day, days, isTimeZone, timePattern } from './sending-windows.js';
 // The rule nearest to a field is checked first. The rule for the type stands there, because its message is the clearest.
 
 const maxSeconds = 86_400;
-export const maxWindows = 20;
+const maxWindows = 20;
 
 function IsSeconds(): PropertyDecorator {
   return (target, name) => {
@@ -54,7 +55,7 @@ function IsTimeOfDay(): PropertyDecorator {
   });
 }
 
-export function IsTimeZone(): PropertyDecorator {
+function IsTimeZone(): PropertyDecorator {
   return (target, propertyName) =>
     registerDecorator({
       name: 'isTimeZone',
@@ -210,28 +211,28 @@ export class QuietHoursDto {
 /** When messages of a campaign may leave. A message that is due at another time waits. */
 export class SendingTimesDto {
   /** Default: every time outside the quiet hours. */
-  @Optional()
+  @IsOptional()
   @ValidateNested({ each: true })
   @Type(() => SendingWindowDto)
   @IsObject({ each: true })
   @ArrayMinSize(1)
   @ArrayMaxSize(maxWindows)
   @IsArray()
-  windows?: SendingWindowDto[];
+  windows?: SendingWindowDto[] | null;
 
   /** Default: none. */
-  @Optional()
+  @IsOptional()
   @ValidateNested()
   @Type(() => QuietHoursDto)
   @IsObject()
-  quietHours?: QuietHoursDto;
+  quietHours?: QuietHoursDto | null;
 
   /**
    * Whose clock counts. `recipient` (default): the clock of the country of the number; where a country has several zones, a time is allowed
    * only if it is allowed in all of them. The IANA name of a zone: its clock, for everybody.
    * @example Asia/Jakarta
    */
-  @Optional()
+  @IsOptional()
   @IsTimeZone()
-  timeZone?: string;
+  timeZone?: string | null;
 }

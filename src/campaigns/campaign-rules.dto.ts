@@ -72,3 +72,36 @@ export class TestCampaignDto {
   @IsUUID()
   accountId?: string;
 }
+
+/** Each step counts those who got further too: who has read the message is also in `sent` and `delivered`. */
+export class FunnelResponse {
+  sent!: number;
+  delivered!: number;
+  read!: number;
+  failed!: number;
+}
+
+export class CampaignFailures {
+  /** The `error.code` of the messages. */
+  code!: string;
+  count!: number;
+}
+
+export class AccountFunnel extends FunnelResponse {
+  accountId!: string;
+}
+
+export class VariantFunnel extends FunnelResponse {
+  /** `A` is the first one. */
+  variant!: string;
+  share!: number;
+}
+
+export class CampaignStatsResponse {
+  funnel!: FunnelResponse;
+  /** Why messages failed or were left out, the most frequent reason first. */
+  failures!: CampaignFailures[];
+  accounts!: AccountFunnel[];
+  /** Empty for a campaign without variants. */
+  variants!: VariantFunnel[];
+}

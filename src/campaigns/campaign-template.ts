@@ -8,6 +8,7 @@ import {
   variablesOfMessage,
 } from './message-template.js';
 
+import { messagesOf } from './variants.js';
 import { type TextWarning, textWarningsOf } from './text-warnings.js';
 
 /** A recipient for whom a message is rendered. */
@@ -25,19 +26,22 @@ export type Rendered = { content: PreparedContent; problem: null } | { content: 
 export class CampaignTemplate {
   private readonly template: MessageTemplate<TemplatedMessage>;
 
-  constructor(private readonly message: CampaignMessage) {
-    const { text, media, content } = message;
-    this.template = parseMessageTemplate({
-      text,
-      media: media && { caption: media.caption },
-      location: content?.location ?? null,
-      poll: content?.poll ?? null,
-    });
+  constructor(readonly message: CampaignMessage) {
+    const { text, media, content, spin = false } = message;
+    this.template = parseMessageTemplate(
+      {
+        text,
+        media: media && { caption: media.caption },
+        location: content?.location ?? null,
+        poll: content?.poll ?? null,
+      },
+      { spin },
+    );
   }
 
   /** The messages of a campaign. */
-  static allOf({ message }: Pick<Campaign, 'message'>): CampaignTemplate[] {
-    return [new CampaignTemplate(message)];
+  static allOf(campaign: Pick<Campaign, 'message' | 'variants'>): CampaignTemplate[] {
+    return messagesOf(campaign).map((message) => new CampaignTemplate(message));
   }
 
   /** What the preflight says about the texts. */

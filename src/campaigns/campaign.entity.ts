@@ -3,6 +3,7 @@ import type { MessageMedia } from '../messages/content.dto.js';
 import type { MessageContent } from '../messages/message.entity.js';
 import type { MessageType } from '../messages/message-types.js';
 import type { CampaignPacingDto, CampaignSafetyDto, SendingTimesDto } from './campaign-pacing.dto.js';
+import type { Variant } from './variants.js';
 
 export const campaignStatuses = [
   'draft',
@@ -22,6 +23,8 @@ export interface CampaignMessage {
   media: (MessageMedia & { caption: string | null }) | null;
   content: MessageContent | null;
   metadata: Record<string, unknown>;
+  /** Its texts have choices: `{Hello|Good day}`. */
+  spin?: true;
 }
 
 /** One message to many recipients. */
@@ -44,6 +47,16 @@ export class Campaign {
 
   @Column('jsonb')
   message!: CampaignMessage;
+
+  /** Null: all recipients get the message. */
+  @Column('jsonb', { nullable: true })
+  variants!: Variant[] | null;
+
+  @Column('uuid', { name: 'template_id', nullable: true })
+  templateId!: string | null;
+
+  @Column('integer', { name: 'template_version', nullable: true })
+  templateVersion!: number | null;
 
   @Column('jsonb', { nullable: true })
   pacing!: CampaignPacingDto | null;

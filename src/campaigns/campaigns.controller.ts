@@ -10,7 +10,7 @@ import { NoAccountReady } from '../messages/accept.service.js';
 import { MessageResponse, toMessageResponse } from '../messages/messages.dto.js';
 import { MessageLimitReached } from '../workspaces/limits.service.js';
 import { PreflightService } from './preflight.service.js';
-import { PreflightResponse, TestCampaignDto } from './campaign-rules.dto.js';
+import { CampaignStatsResponse, PreflightResponse, TestCampaignDto } from './campaign-rules.dto.js';
 import { ContentMismatch } from '../messages/content-preparation.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { withoutTurn } from '../platform/http/fair-share.js';
@@ -24,6 +24,7 @@ import {
   CampaignNotFound,
   CampaignStatusConflict,
   RecipientNotFound,
+  TemplateNotFound,
 } from './campaign-errors.js';
 import {
   CampaignResponse,
@@ -55,6 +56,7 @@ import { reportCsv } from './report-csv.js';
 import { RecipientsService } from './recipients.service.js';
 
 const contentProblems = [
+  TemplateNotFound,
   AccountNotFound,
   ContentMismatch,
   MediaNotFound,
@@ -233,6 +235,17 @@ export class CampaignsController {
     @Param('id', UuidPipe) id: string,
   ): Promise<PreflightResponse> {
     return this.preflights.preflight(await this.campaigns.get(workspaceId, id));
+  }
+
+  /** What became of the messages: the funnel in all, per account and per variant, and the reasons of failures. */
+  @Allow('viewer')
+  @Fails(CampaignNotFound)
+  @Get(':id/stats')
+  async stats(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', UuidPipe) id: string,
+  ): Promise<CampaignStatsResponse> {
+    return this.campaigns.stats(workspaceId, id);
   }
 
   /** Sends the message to one number, for example your own. It counts for nothing in the campaign. */

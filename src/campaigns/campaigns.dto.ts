@@ -1,10 +1,11 @@
-import { ApiHideProperty, PickType } from '@nestjs/swagger';
+import { ApiHideProperty } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   ArrayMinSize,
   ArrayUnique,
   IsArray,
+  IsBoolean,
   IsIn,
   IsInt,
   IsObject,
@@ -16,7 +17,7 @@ import {
   ValidateNested,
 } from 'class-validator';
 import { messageStatuses } from '../messages/message.entity.js';
-import { MessageError, SendMessageDto } from '../messages/messages.dto.js';
+import { MessageContentDto, MessageError } from '../messages/messages.dto.js';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
 import { IsTime } from '../platform/http/time.js';
@@ -25,31 +26,75 @@ import type { RecipientRow } from './recipients.service.js';
 import {
   CampaignPacingDto,
   CampaignSafetyDto,
-  IsTimeZone,
-  maxWindows,
   QuietHoursDto,
   SendingTimesDto,
   SendingWindowDto,
 } from './campaign-pacing.dto.js';
-import { type CampaignDetails, type CampaignStatus, campaignStatuses } from './campaign.entity.js';
+import { variantName } from './variants.js';
+import {
+  type CampaignDetails,
+  type CampaignMessage,
+  type CampaignStatus,
+  campaignStatuses,
+} from './campaign.entity.js';
 
 const maxAccounts = 100;
+const maxVariants = 10;
 
 /** What each recipient gets. Texts are templates: `{{name}}`, or `{{name|there}}` with a text for recipients without a name. */
-export class CampaignMessageDto extends PickType(SendMessageDto, [
-  'type',
-  'text',
-  'media',
-  'location',
-  'contact',
-  'poll',
-  'viewOnce',
-  'gif',
-  'linkPreview',
-  'metadata',
-] as const) {}
+export class CampaignMessageDto extends MessageContentDto {
+  /** The texts have choices such as `{Hello|Good day}`: each recipient gets one of them, and always the same one. Default: false. */
+  @Optional()
+  @IsBoolean()
+  spin?: boolean;
+}
 
-export class CreateCampaignDto extends SendingTimesDto {
+/** A message that a part of the recipients gets. */
+export class CampaignVariantDto {
+  /** Its part of the recipients, in proportion to the shares of the other variants. */
+  @Min(1)
+  @Max(1_000)
+  @IsInt()
+  share!: number;
+
+  @IsObject()
+  @ValidateNested()
+  @Type(() => CampaignMessageDto)
+  message!: CampaignMessageDto;
+}
+
+/** What a campaign sends, `message`, `variants` or `templateId`, and when. */
+export class CampaignContentDto extends SendingTimesDto {
+  @Optional()
+  @IsObject()
+  @ValidateNested()
+  @Type(() => CampaignMessageDto)
+  message?: CampaignMessageDto;
+
+  /** Several messages to compare. Chance chooses for each recipient, by the shares. */
+  @Optional()
+  @ValidateNested({ each: true })
+  @Type(() => CampaignVariantDto)
+  @IsObject({ each: true })
+  @ArrayMinSize(2)
+  @ArrayMaxSize(maxVariants)
+  @IsArray()
+  variants?: CampaignVariantDto[];
+
+  /** A stored template. The campaign keeps its text: later versions change nothing. */
+  @Optional()
+  @IsUUID()
+  templateId?: string;
+
+  /** Default: the newest version. */
+  @Optional()
+  @Min(1)
+  @Max(2_147_483_647)
+  @IsInt()
+  templateVersion?: number;
+}
+
+export class CreateCampaignDto extends CampaignContentDto {
   /** @example "Spring sale" */
   @Length(1, 200)
   name!: string;
@@ -61,11 +106,6 @@ export class CreateCampaignDto extends SendingTimesDto {
   @ArrayUnique()
   @IsUUID(undefined, { each: true })
   accountIds!: string[];
-
-  @IsObject()
-  @ValidateNested()
-  @Type(() => CampaignMessageDto)
-  message!: CampaignMessageDto;
 
   /** When the campaign starts after `POST /campaigns/:id/start`. Default: at once. */
   @Optional()
@@ -105,7 +145,7 @@ export class CreateCampaignDto extends SendingTimesDto {
  * Only a draft can get another message or another start. Pace, limits and sending times can also change while the campaign is paused.
  * Each given one of `pacing` and `safety` replaces the one before; a part of the sending times replaces only that part. Null removes it.
  */
-export class UpdateCampaignDto {
+export class UpdateCampaignDto extends CampaignContentDto {
   @Optional()
   @Length(1, 200)
   name?: string;
@@ -117,12 +157,6 @@ export class UpdateCampaignDto {
   @ArrayUnique()
   @IsUUID(undefined, { each: true })
   accountIds?: string[];
-
-  @Optional()
-  @IsObject()
-  @ValidateNested()
-  @Type(() => CampaignMessageDto)
-  message?: CampaignMessageDto;
 
   /** Null: the campaign starts at once. */
   @IsOptional()
@@ -146,26 +180,6 @@ export class UpdateCampaignDto {
   @Max(365)
   @IsInt()
   notWithinDays?: number | null;
-
-  @IsOptional()
-  @ValidateNested({ each: true })
-  @Type(() => SendingWindowDto)
-  @IsObject({ each: true })
-  @ArrayMinSize(1)
-  @ArrayMaxSize(maxWindows)
-  @IsArray()
-  windows?: SendingWindowDto[] | null;
-
-  @IsOptional()
-  @ValidateNested()
-  @Type(() => QuietHoursDto)
-  @IsObject()
-  quietHours?: QuietHoursDto | null;
-
-  /** Null: `recipient`. */
-  @IsOptional()
-  @IsTimeZone()
-  timeZone?: string | null;
 }
 
 export const resumeKinds = ['pending', 'failed', 'all'] as const;
@@ -226,6 +240,13 @@ export class CampaignCounts {
   cancelled!: number;
 }
 
+export class CampaignVariantResponse {
+  /** `A` is the first one. */
+  variant!: string;
+  share!: number;
+  message!: Record<string, unknown>;
+}
+
 export class CampaignResponse {
   id!: string;
   workspaceId!: string;
@@ -237,7 +258,11 @@ export class CampaignResponse {
    */
   pauseReason!: string | null;
   accountIds!: string[];
+  /** What each recipient gets. With variants: the first one. */
   message!: Record<string, unknown>;
+  variants!: CampaignVariantResponse[] | null;
+  templateId!: string | null;
+  templateVersion!: number | null;
   country!: string | null;
   pacing!: CampaignPacingDto | null;
   safety!: CampaignSafetyDto | null;
@@ -284,6 +309,8 @@ export class RecipientResponse {
   id!: string;
   to!: string;
   variables!: Record<string, string>;
+  /** Which variant the recipient got. Null: no account has the recipient yet, or the campaign has no variants. */
+  variant!: string | null;
   status!: (typeof recipientStatuses)[number];
   error!: MessageError | null;
   /** The account that sends. Null until then. */
@@ -316,7 +343,15 @@ export function toCampaignResponse(
     status: campaign.status,
     pauseReason: campaign.pauseReason,
     accountIds: campaign.accountIds,
-    message: messageOf(campaign),
+    message: shownMessage(campaign.message),
+    variants:
+      campaign.variants?.map(({ share, message }, index) => ({
+        variant: variantName(index),
+        share,
+        message: shownMessage(message),
+      })) ?? null,
+    templateId: campaign.templateId,
+    templateVersion: campaign.templateVersion,
     country: campaign.country,
     pacing: campaign.pacing,
     safety: campaign.safety,
@@ -341,6 +376,7 @@ export function toRecipientResponse(row: RecipientRow): RecipientResponse {
     id: row.id,
     to: row.recipient,
     variables: row.variables,
+    variant: row.variant,
     status: row.status,
     error: row.error_code === null ? null : { code: row.error_code, message: row.error_message ?? '' },
     accountId: row.account_id,
@@ -369,6 +405,7 @@ export function toCounts({ counts, status }: Pick<CampaignDetails, 'counts' | 's
   };
 }
 
-function messageOf({ message: { content, ...message } }: CampaignDetails): Record<string, unknown> {
+/** A message as the API shows it. */
+export function shownMessage({ content, ...message }: CampaignMessage): Record<string, unknown> {
   return { ...message, ...content };
 }

@@ -5,6 +5,8 @@ import { QueuesModule } from '../queues/queues.module.js';
 import { SendingModule } from '../sending/sending.module.js';
 import { Campaign } from './campaign.entity.js';
 import { CampaignStatsService } from './campaign-stats.service.js';
+import { CampaignMessagesService } from './campaign-messages.service.js';
+import { TemplatesService } from './templates.service.js';
 import { CampaignsService } from './campaigns.service.js';
 import { DealingService } from './dealing.service.js';
 import { PreflightService } from './preflight.service.js';
@@ -12,6 +14,8 @@ import { RecipientsService } from './recipients.service.js';
 import { ZonesService } from './zones.service.js';
 
 const services = [
+  TemplatesService,
+  CampaignMessagesService,
   CampaignsService,
   ZonesService,
   PreflightService,

@@ -4,19 +4,13 @@ import { DataSource, type EntityManager, LessThan } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { AccountNotFound } from '../accounts/account-errors.js';
 import { AcceptService, NoAccountReady } from '../messages/accept.service.js';
-import { ContentPreparation } from '../messages/content-preparation.js';
 import type { Message } from '../messages/message.entity.js';
 import { SendMessageDto } from '../messages/messages.dto.js';
 import { parseDestination } from '../messages/recipient.js';
 import { ValidationFailed } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import { toDto } from '../platform/http/validation.js';
-import {
-  Campaign,
-  type CampaignDetails,
-  type CampaignMessage,
-  type CampaignStatus,
-} from './campaign.entity.js';
+import { Campaign, type CampaignDetails, type CampaignStatus } from './campaign.entity.js';
 import {
   CampaignHasNoRecipients,
   CampaignNeverAllowed,
@@ -24,19 +18,19 @@ import {
   CampaignStatusConflict,
 } from './campaign-errors.js';
 import type {
-  CampaignMessageDto,
   CreateCampaignDto,
   ListCampaignsQuery,
   ResumeCampaignDto,
   UpdateCampaignDto,
 } from './campaigns.dto.js';
-import type { TestCampaignDto } from './campaign-rules.dto.js';
+import type { CampaignStatsResponse, FunnelResponse, TestCampaignDto } from './campaign-rules.dto.js';
 import { CampaignTemplate } from './campaign-template.js';
 import { maySend } from '../sending/claims.js';
 import type { CampaignPacingDto, SendingTimesDto } from './campaign-pacing.dto.js';
-import { parseMessageTemplate } from './message-template.js';
 import { campaignPaceOf, secondsPerMessage } from './pace.js';
 import { toVariables } from './template.js';
+import { CampaignMessagesService } from './campaign-messages.service.js';
+import { variantName, variantOf } from './variants.js';
 import { ZonesService } from './zones.service.js';
 
 /** How many messages one statement of a resume or a cancellation changes. */
@@ -48,6 +42,20 @@ export interface CampaignPace {
   etaSeconds: number | null;
 }
 
+const funnelColumns = `count(*) filter (where m.status in ('sent', 'delivered', 'read', 'played'))::int as sent,
+  count(*) filter (where m.status in ('delivered', 'read', 'played'))::int as delivered,
+  count(*) filter (where m.status in ('read', 'played'))::int as read,
+  count(*) filter (where m.status in ('failed', 'expired'))::int as failed`;
+const nothing: FunnelResponse = { sent: 0, delivered: 0, read: 0, failed: 0 };
+
+interface StatsRow extends FunnelResponse {
+  kind: number;
+  accountId: string | null;
+  variant: string | null;
+  code: string | null;
+  count: number;
+}
+
 const details = `campaign_counts(c) as counts, array(select account_id::text from campaign_accounts where campaign_id = c.id
   order by account_id) as "accountIds"`;
 
@@ -56,7 +64,7 @@ const details = `campaign_counts(c) as counts, array(select account_id::text fro
 export class CampaignsService {
   constructor(
     @InjectDataSource() private readonly database: DataSource,
-    private readonly contents: ContentPreparation,
+    private readonly messages: CampaignMessagesService,
     private readonly zones: ZonesService,
     private readonly accepting: AcceptService,
   ) {}
@@ -64,19 +72,20 @@ export class CampaignsService {
   /** @throws AccountNotFound, ValidationFailed, ContentMismatch, TemplateMalformed, and the errors of `MediaService.take` */
   async create(workspaceId: string, wanted: CreateCampaignDto): Promise<CampaignDetails> {
     await this.assertAccounts(workspaceId, wanted.accountIds);
-    const message = await this.prepare(workspaceId, wanted.message);
+    const content = await this.messages.contentOf(workspaceId, wanted);
     const times = timesOf(wanted);
     this.zones.planOf({ times });
     const id = uuidv7();
     await this.database.transaction(async (manager) => {
       await manager.query(
-        `insert into campaigns (id, workspace_id, name, message, country, start_at, pacing, is_paced, times, safety, not_within_days)
-         select $1, w.id, $3, $4, coalesce($5, w.default_country), $6, $7, $8, $9, $10, $11 from workspaces w where w.id = $2`,
+        `insert into campaigns (id, workspace_id, name, message, country, start_at, pacing, is_paced, times, safety, not_within_days,
+           variants, template_id, template_version)
+         select $1, w.id, $3, $4, coalesce($5, w.default_country), $6, $7, $8, $9, $10, $11, $12, $13, $14 from workspaces w where w.id = $2`,
         [
           id,
           workspaceId,
           wanted.name,
-          message,
+          content.message,
           wanted.country ?? null,
           wanted.startAt ?? null,
           wanted.pacing ?? null,
@@ -84,6 +93,9 @@ export class CampaignsService {
           times,
           wanted.safety ?? null,
           wanted.notWithinDays ?? null,
+          content.variants && JSON.stringify(content.variants),
+          content.templateId,
+          content.templateVersion,
         ],
       );
       await setAccounts(manager, workspaceId, id, wanted.accountIds);
@@ -112,12 +124,14 @@ export class CampaignsService {
 
   /** @throws CampaignNotFound, CampaignStatusConflict if more than the name changes after the start, and the errors of `create` */
   async update(workspaceId: string, id: string, wanted: UpdateCampaignDto): Promise<CampaignDetails> {
-    const message = wanted.message && (await this.prepare(workspaceId, wanted.message));
+    const { message, variants, templateId, templateVersion } = wanted;
+    const isOther = [message, variants, templateId, templateVersion].some((part) => part !== undefined);
+    const content = isOther ? await this.messages.contentOf(workspaceId, wanted) : undefined;
     if (wanted.accountIds) await this.assertAccounts(workspaceId, wanted.accountIds);
     await this.database.transaction(async (manager) => {
       const campaign = await lock(manager, workspaceId, id);
       const { status } = campaign;
-      const isFrozen = message !== undefined || wanted.startAt !== undefined;
+      const isFrozen = isOther || wanted.startAt !== undefined;
       if (isFrozen && status !== 'draft') throw new CampaignStatusConflict('changed', status);
       if (wanted.accountIds && isEnded(status)) throw new CampaignStatusConflict('changed', status);
       const { name, startAt, pacing, safety, notWithinDays, windows, quietHours, timeZone } = wanted;
@@ -140,11 +154,21 @@ export class CampaignsService {
         }
       }
       await manager.query(
-        `update campaigns set name = coalesce($2, name), message = coalesce($3, message),
-           start_at = case when $4 then $5::timestamptz else start_at end
+        `update campaigns set name = coalesce($2, name), start_at = case when $3 then $4::timestamptz else start_at end
          where id = $1`,
-        [id, name ?? null, message ?? null, startAt !== undefined, startAt ?? null],
+        [id, name ?? null, startAt !== undefined, startAt ?? null],
       );
+      if (content)
+        await manager.query(
+          'update campaigns set message = $2, variants = $3, template_id = $4, template_version = $5 where id = $1',
+          [
+            id,
+            content.message,
+            content.variants && JSON.stringify(content.variants),
+            content.templateId,
+            content.templateVersion,
+          ],
+        );
       if (wanted.accountIds) await setAccounts(manager, workspaceId, id, wanted.accountIds);
     });
     return this.get(workspaceId, id);
@@ -271,6 +295,32 @@ export class CampaignsService {
     };
   }
 
+  /** What became of the messages, in all, per account and per variant. */
+  async stats(workspaceId: string, id: string): Promise<CampaignStatsResponse> {
+    const { variants } = await this.get(workspaceId, id);
+    const rows = await this.database.query<StatsRow[]>(
+      `select grouping(m.account_id, r.variant, m.error_code) as kind, m.account_id as "accountId", r.variant, m.error_code as code, count(*)::int as count,
+         ${funnelColumns}
+       from messages m left join campaign_recipients r on ${variants ? '' : 'false and'} r.campaign_id = m.campaign_id and r.id = m.id
+       where m.campaign_id = $1 group by grouping sets ((), (m.account_id), (r.variant), (m.error_code))
+       order by count desc`,
+      [id],
+    );
+    // Which columns a row does not group by: one bit for each, the last one for the error.
+    const of = (kind: number) => rows.filter((row) => row.kind === kind);
+    const funnelOf = ({ sent, delivered, read, failed }: StatsRow) => ({ sent, delivered, read, failed });
+    return {
+      funnel: funnelOf(of(7)[0]!),
+      failures: of(6).flatMap(({ code, count }) => (code === null ? [] : [{ code, count }])),
+      accounts: of(3).map((row) => ({ accountId: row.accountId!, ...funnelOf(row) })),
+      variants: (variants ?? []).map(({ share }, index) => {
+        const variant = variantName(index);
+        const row = of(5).find((one) => one.variant === variant);
+        return { variant, share, ...(row ? funnelOf(row) : nothing) };
+      }),
+    };
+  }
+
   /**
    * Sends the message to one number, as a message of its own that counts for nothing in the campaign.
    * @throws CampaignNotFound, AccountNotFound, NoAccountReady, ValidationFailed if a variable is missing, MessageLimitReached
@@ -280,13 +330,15 @@ export class CampaignsService {
     id: string,
     { to, variables, accountId }: TestCampaignDto,
   ): Promise<Message> {
-    const { message, accountIds } = await this.get(workspaceId, id);
+    const campaign = await this.get(workspaceId, id);
+    const { accountIds } = campaign;
     const [first] = await this.database.query<{ id: string; variables: Record<string, string> }[]>(
       'select id, variables from campaign_recipients where campaign_id = $1 order by id limit 1',
       [id],
     );
     const values = variables === undefined ? first?.variables : valuesOf(variables);
-    const { content, problem } = new CampaignTemplate(message).render({
+    const template = CampaignTemplate.allOf(campaign)[variantOf(campaign, first?.id ?? id)]!;
+    const { content, problem } = template.render({
       id: first?.id ?? id,
       recipient: parseDestination(to)!.chatId.replace(/@c\.us$/, ''),
       variables: values ?? {},
@@ -299,28 +351,9 @@ export class CampaignsService {
     );
     const account = accountId ?? ready?.id;
     if (account === undefined) throw new NoAccountReady();
-    const { type, metadata } = message;
+    const { type, metadata } = template.message;
     const wanted = Object.assign(toDto(SendMessageDto, {}), { to, type, accountId: account, metadata });
     return this.accepting.acceptPrepared(workspaceId, wanted, content);
-  }
-
-  /** Stores the file of a message, and finds the mistakes of its templates. */
-  private async prepare(
-    workspaceId: string,
-    { metadata, ...wanted }: CampaignMessageDto,
-  ): Promise<CampaignMessage> {
-    // Any recipient: the content does not depend on it.
-    const dto = Object.assign(toDto(SendMessageDto, {}), wanted, { to: 'campaign' });
-    parseMessageTemplate(wanted);
-    const { text, media, content } = await this.contents.prepare(workspaceId, dto, () => Promise.resolve());
-    const { caption } = wanted.media ?? {};
-    return {
-      type: dto.type,
-      text: media ? null : text,
-      media: media && { ...media, caption: caption ?? null },
-      content,
-      metadata: metadata ?? {},
-    };
   }
 
   /** @throws AccountNotFound */
@@ -401,13 +434,7 @@ async function setAccounts(
 }
 
 /** The sending times of a request. Null: any time. */
-function timesOf({
-  windows,
-  quietHours,
-  timeZone,
-}: {
-  [Name in keyof SendingTimesDto]?: SendingTimesDto[Name] | null;
-}): SendingTimesDto | null {
+function timesOf({ windows, quietHours, timeZone }: SendingTimesDto): SendingTimesDto | null {
   const times = Object.fromEntries(
     Object.entries({ windows, quietHours, timeZone }).filter(([, value]) => value != null),
   ) as SendingTimesDto;

@@ -13,6 +13,7 @@ import type { CampaignPacingDto } from './campaign-pacing.dto.js';
 import { CampaignTemplate } from './campaign-template.js';
 import { type CampaignPace, campaignPaceOf, type CampaignPaceState, nextAfter } from './pace.js';
 import { leftOutReasons, leftOutSql } from './left-out.js';
+import { messagesOf, variantName, variantOf } from './variants.js';
 import { ZonesService } from './zones.service.js';
 
 /** How many recipients of a campaign an account has ahead of its sends. A paced account has one. */
@@ -43,7 +44,7 @@ interface PaceRow {
   now: Date;
 }
 
-type DealtCampaign = Pick<Campaign, 'id' | 'message' | 'notWithinDays'>;
+type DealtCampaign = Pick<Campaign, 'id' | 'message' | 'variants' | 'notWithinDays'>;
 
 interface Taken {
   id: string;
@@ -148,7 +149,7 @@ export class DealingService {
     return this.database.transaction(async (manager) => {
       // From here on, a pause waits for this deal, and no deal follows the pause.
       const [campaign] = await manager.query<DealtCampaign[]>(
-        `select id, message, not_within_days as "notWithinDays" from campaigns where id = $1 and status = 'running' for share skip locked`,
+        `select id, message, variants, not_within_days as "notWithinDays" from campaigns where id = $1 and status = 'running' for share skip locked`,
         [campaignId],
       );
       if (!campaign) return 0;
@@ -275,25 +276,29 @@ export class DealingService {
    */
   private async insert(
     manager: EntityManager,
-    { id: campaignId, message, notWithinDays }: DealtCampaign,
+    campaign: DealtCampaign,
     accountId: string,
     dealt: Dealt[],
   ): Promise<string[]> {
-    const template = this.templateOf(campaignId, message);
-    const rendered = dealt.map((recipient) => template.render(recipient));
+    const { id: campaignId, variants, notWithinDays } = campaign;
+    const templates = messagesOf(campaign).map((message) => this.templateOf(campaignId, message));
+    const chosen = dealt.map(({ id }) => variantOf(campaign, id));
+    const messages = chosen.map((index) => templates[index]!.message);
+    const rendered = dealt.map((recipient, index) => templates[chosen[index]!]!.render(recipient));
     const made = await manager.query<{ id: string; status: string }[]>(
-      `with taken as (update campaign_recipients set is_dealt = true where campaign_id = $1 and id = any($3::uuid[]))
+      `with taken as (update campaign_recipients r set is_dealt = true, variant = given.variant
+         from unnest($3::uuid[], $14::text[]) as given (id, variant) where r.campaign_id = $1 and r.id = given.id)
        insert into messages (id, workspace_id, account_id, campaign_id, direction, priority, type, chat_id, recipient, sender, text, status,
          whatsapp_id, metadata, is_cold, media, content, error_code, error_message, failed_at)
-       select given.id, a.workspace_id, a.id, $1, 'outgoing', ${priority}, $4, known.chat_id, given.recipient, a.phone_number, given.text,
-         case when given.problem is not null then 'failed' when left_out.reason is not null then 'cancelled' else 'queued' end, given.whatsapp_id, $5::jsonb,
+       select given.id, a.workspace_id, a.id, $1, 'outgoing', ${priority}, given.type, known.chat_id, given.recipient, a.phone_number, given.text,
+         case when given.problem is not null then 'failed' when left_out.reason is not null then 'cancelled' else 'queued' end, given.whatsapp_id, given.metadata,
          ${isColdSql('a.id', 'known.chat_id')}, given.media, given.content,
          case when given.problem is not null then 'campaign.not_rendered' else left_out.reason end,
          coalesce(given.problem, $12::jsonb ->> left_out.reason),
          case when given.problem is not null then now() end
        from accounts a,
-         unnest($3::uuid[], $6::text[], $7::text[], $8::text[], $9::jsonb[], $10::jsonb[], $11::text[])
-           as given (id, recipient, whatsapp_id, text, media, content, problem)
+         unnest($3::uuid[], $6::text[], $7::text[], $8::text[], $9::jsonb[], $10::jsonb[], $11::text[], $4::text[], $5::jsonb[])
+           as given (id, recipient, whatsapp_id, text, media, content, problem, type, metadata)
          cross join lateral (select case when given.recipient like '%@%' then given.recipient else given.recipient || '@c.us' end as written) chat
          cross join lateral (select ${knownIdSql('a.id', 'chat.written')} as chat_id) known
          cross join lateral (select ${leftOutSql('$1', 'a.workspace_id', 'given.recipient', '$13')} as reason) left_out
@@ -303,8 +308,8 @@ export class DealingService {
         campaignId,
         accountId,
         dealt.map(({ id }) => id),
-        message.type,
-        JSON.stringify(message.metadata),
+        messages.map(({ type }) => type),
+        messages.map(({ metadata }) => JSON.stringify(metadata)),
         dealt.map(({ recipient }) => recipient),
         dealt.map(({ id }) => whatsappIdOf(id)),
         rendered.map(({ content }) => content?.text ?? null),
@@ -313,6 +318,7 @@ export class DealingService {
         rendered.map(({ problem }) => problem),
         JSON.stringify(leftOutReasons),
         notWithinDays,
+        chosen.map((index) => (variants ? variantName(index) : null)),
       ],
     );
     return made.flatMap(({ id, status }) => (status === 'queued' ? [id] : []));

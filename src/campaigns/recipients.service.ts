@@ -14,6 +14,7 @@ import type { InvalidLine, ValidLine } from './lists/list-rows.js';
 import { type ListOptions, readList } from './lists/read-list.js';
 import { zoneKeyOf } from './sending-windows.js';
 import { variableKey } from './template.js';
+import { variantOf } from './variants.js';
 
 /** How many invalid lines an answer lists. */
 const maxListed = 100;
@@ -27,6 +28,7 @@ export interface RecipientRow {
   id: string;
   recipient: string;
   variables: Record<string, string>;
+  variant: string | null;
   account_id: string | null;
   status: RecipientResponse['status'];
   error_code: string | null;
@@ -38,7 +40,7 @@ export interface RecipientRow {
 }
 
 /** SQL: the columns of a recipient `r` of the campaign `c`, with its message `m`. */
-const columns = `r.id, r.recipient, r.variables, m.account_id,
+const columns = `r.id, r.recipient, r.variables, r.variant, m.account_id,
   coalesce(case when m.status = 'scheduled' then 'queued' else m.status end,
     case when c.status = 'cancelled' then 'cancelled' else 'queued' end) as status,
   m.error_code, m.error_message, m.sent_at, m.delivered_at, m.read_at, m.failed_at`;
@@ -58,8 +60,8 @@ export class RecipientsService {
     source: Readable,
     options: Pick<ListOptions, 'format' | 'columns' | 'sheet'>,
   ): Promise<LoadResponse> {
-    const { id, workspaceId, message, country } = campaign;
-    const required = new CampaignTemplate(message).required;
+    const { id, workspaceId, country } = campaign;
+    const required = [...new Set(CampaignTemplate.allOf(campaign).flatMap((template) => template.required))];
     const turns = new Turns(workspaceId);
     const total: LoadResponse = { accepted: 0, duplicates: 0, invalid: [], invalidCount: 0 };
     const knowsPersons = await this.hasSent(workspaceId);
@@ -170,11 +172,12 @@ export class RecipientsService {
 
   /** The messages of the first recipients. */
   async preview(campaign: CampaignDetails): Promise<PreviewItem[]> {
-    const template = new CampaignTemplate(campaign.message);
+    const templates = CampaignTemplate.allOf(campaign);
     const rows = await this.list(campaign, { limit: previewed - 1 });
     return rows.map((row) => {
+      const template = templates[variantOf(campaign, row.id)]!;
       const { content, problem } = template.render(row);
-      return { to: row.recipient, type: campaign.message.type, text: content?.text ?? null, problem };
+      return { to: row.recipient, type: template.message.type, text: content?.text ?? null, problem };
     });
   }
 

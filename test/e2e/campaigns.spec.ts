@@ -314,5 +314,93 @@ describe('the rules of a campaign', () => {
       'do not fit: the message has no value for code',
     ]);
     expect(await get(id)).toMatchObject({ status: 'draft', counts: { total: 3, queued: 3, sent: 0 } });
+    const poll = await workspace.call('PATCH', `/campaigns/${id}`, {
+      message: { type: 'poll', poll: { question: '{{name}}?', options: ['Yes', 'No'] } },
+    });
+    expect(poll.status, JSON.stringify(poll.body)).toBe(200);
+    const asked = await workspace.call('POST', `/campaigns/${id}/test`, { to: phones[9] });
+    expect(asked.body).toMatchObject({ type: 'poll', poll: { question: 'Person 0?' } });
+  });
+
+  it('compares variants with choices in their texts', async () => {
+    const message = (text: string) => ({ text, spin: true });
+    const id = await newCampaign({
+      message: undefined,
+      variants: [
+        { share: 3, message: message('{Hello|Hi} {{name}}, V-{{code}} one') },
+        { share: 1, message: message('{Hello|Hi} {{name}}, V-{{code}} two') },
+      ],
+    });
+    await upload(id, csvOf(phones.slice(0, 40), 'X'));
+    const { items } = (await workspace.call('POST', `/campaigns/${id}/preview`)).body;
+    await workspace.call('POST', `/campaigns/${id}/start`);
+    await untilStatus(id, 'completed');
+    const texts = (await ledgerOf('V-X')).map(({ text }) => text);
+    expect(texts).toHaveLength(40);
+    for (const { text } of items) expect(texts).toContain(text);
+    expect(new Set(texts.map((text) => text.split(' ')[0]))).toEqual(new Set(['Hello', 'Hi']));
+
+    const { body: recipients } = await workspace.call('GET', `/campaigns/${id}/recipients?limit=200`);
+    const ofVariant = (variant: string) =>
+      recipients.items.filter((item: { variant: string }) => item.variant === variant).length;
+    const { body: stats } = await workspace.call('GET', `/campaigns/${id}/stats`);
+    expect(stats.funnel).toMatchObject({ sent: 40, failed: 0 });
+    expect(stats.failures).toEqual([]);
+    expect(stats.variants).toMatchObject([
+      { variant: 'A', share: 3, sent: texts.filter((text) => text.endsWith('one')).length },
+      { variant: 'B', share: 1, sent: texts.filter((text) => text.endsWith('two')).length },
+    ]);
+    expect([ofVariant('A'), ofVariant('B')]).toEqual(
+      stats.variants.map(({ sent }: { sent: number }) => sent),
+    );
+    expect(ofVariant('A')).toBeGreaterThan(ofVariant('B'));
+    const sum = (parts: { sent: number }[]) => parts.reduce((total, { sent }) => total + sent, 0);
+    expect(sum(stats.accounts)).toBe(40);
+  });
+
+  it('sends a stored template as it was when the campaign was made', async () => {
+    const made = await workspace.call('POST', '/templates', {
+      name: 'Welcome',
+      message: { text: 'First {{name|friend}} {{code}}' },
+    });
+    expect([made.status, made.body.version, made.body.requiredVariables]).toEqual([201, 1, ['code']]);
+    const path = `/templates/${made.body.id}`;
+    const id = await newCampaign({ message: undefined, templateId: made.body.id });
+    const changed = await workspace.call('PATCH', path, { message: { text: 'Second {{code}}' } });
+    expect(changed.body).toMatchObject({ name: 'Welcome', version: 2, message: { text: 'Second {{code}}' } });
+    expect((await workspace.call('PATCH', path, { name: 'Hello' })).body).toMatchObject({
+      name: 'Hello',
+      version: 2,
+    });
+    expect(await get(id)).toMatchObject({
+      templateId: made.body.id,
+      templateVersion: 1,
+      message: { text: 'First {{name|friend}} {{code}}' },
+    });
+    const { body: versions } = await workspace.call('GET', `${path}/versions?limit=1`);
+    expect(versions).toMatchObject({ items: [{ version: 2 }], nextCursor: '2' });
+    const older = await workspace.call('GET', `${path}/versions?cursor=2`);
+    expect(older.body.items).toMatchObject([{ version: 1 }]);
+    const second = await newCampaign({ message: undefined, templateId: made.body.id, templateVersion: 2 });
+    expect((await get(second)).message.text).toBe('Second {{code}}');
+    const none = await workspace.call('PATCH', `/campaigns/${second}`, {
+      templateId: made.body.id,
+      templateVersion: 3,
+    });
+    expect([none.status, none.body.code]).toEqual([404, 'template.not_found']);
+    const both = await workspace.call('PATCH', `/campaigns/${second}`, {
+      templateId: made.body.id,
+      message: { text: 'x' },
+    });
+    expect([both.status, both.body.errors[0].path], JSON.stringify(both.body)).toEqual([400, 'message']);
+    expect((await workspace.call('GET', '/templates')).body.items).toHaveLength(1);
+    const stranger = await flotilla.newWorkspace();
+    expect((await stranger.call('GET', path)).status).toBe(404);
+    expect((await workspace.call('DELETE', path)).status).toBe(204);
+    expect((await workspace.call('GET', path)).status).toBe(404);
+    await upload(id, csvOf(phones.slice(0, 1), 'K'));
+    await workspace.call('POST', `/campaigns/${id}/start`);
+    await untilStatus(id, 'completed');
+    expect((await ledgerOf('K')).map(({ text }) => text)).toEqual(['First Person 0 K-0']);
   });
 });

@@ -877,6 +877,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/campaigns/{id}/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What became of the messages: the funnel in all, per account and per variant, and the reasons of failures.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["campaigns.stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/campaigns/{id}/test": {
         parameters: {
             query?: never;
@@ -1009,6 +1029,78 @@ export interface paths {
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         get: operations["campaigns.invalid"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/templates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists templates, newest first.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["templates.list"];
+        put?: never;
+        /**
+         * Stores a message.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["templates.create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/templates/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One template, with its newest version.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["templates.get"];
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a template with its versions. Campaigns keep the text that they have.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        delete: operations["templates.delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Changes a template. A message makes a new version; campaigns keep the one that they have.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        patch: operations["templates.update"];
+        trace?: never;
+    };
+    "/api/v1/templates/{id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the versions of a template, newest first.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["templates.versions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3000,18 +3092,6 @@ export interface components {
              */
             to: string;
             /**
-             * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
-             * @default text
-             * @enum {string|null}
-             */
-            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice" | null;
-            /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
-            media?: components["schemas"]["MediaSourceDto"] | null;
-            /** @description For the type `location`. */
-            location?: components["schemas"]["LocationDto"] | null;
-            /** @description For the type `poll`. */
-            poll?: components["schemas"]["PollDto"] | null;
-            /**
              * Format: uuid
              * @description The id of the message to reply to. It must belong to the same account and the same chat.
              */
@@ -3023,6 +3103,23 @@ export interface components {
              *     ]
              */
             mentions?: string[] | null;
+            /**
+             * @default normal
+             * @enum {string|null}
+             */
+            priority?: "high" | "normal" | "urgent" | null;
+            /**
+             * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
+             * @default text
+             * @enum {string|null}
+             */
+            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice" | null;
+            /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
+            media?: components["schemas"]["MediaSourceDto"] | null;
+            /** @description For the type `location`. */
+            location?: components["schemas"]["LocationDto"] | null;
+            /** @description For the type `poll`. */
+            poll?: components["schemas"]["PollDto"] | null;
             /** @description For the types `image`, `video` and `voice`: the recipient can open the media once, on a phone. */
             viewOnce?: boolean | null;
             /**
@@ -3032,11 +3129,6 @@ export interface components {
             gif?: boolean | null;
             /** @description For the type `text`: `false` sends it without a preview of its link. */
             linkPreview?: boolean | null;
-            /**
-             * @default normal
-             * @enum {string|null}
-             */
-            priority?: "high" | "normal" | "urgent" | null;
             /** @description Your own data. Flotilla returns it with the message and in every event of the message. */
             metadata?: {
                 [key: string]: unknown;
@@ -3548,45 +3640,6 @@ export interface components {
         };
         /**
          * @example {
-         *       "text": "Your parcel is on its way."
-         *     }
-         */
-        CampaignMessageDto: {
-            /**
-             * @description For the type `text`.
-             * @example Your parcel is on its way.
-             */
-            text?: string | null;
-            /** @description For the type `contact`: one contact or a list. */
-            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][] | null;
-            /**
-             * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
-             * @default text
-             * @enum {string|null}
-             */
-            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice" | null;
-            /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
-            media?: components["schemas"]["MediaSourceDto"] | null;
-            /** @description For the type `location`. */
-            location?: components["schemas"]["LocationDto"] | null;
-            /** @description For the type `poll`. */
-            poll?: components["schemas"]["PollDto"] | null;
-            /** @description For the types `image`, `video` and `voice`: the recipient can open the media once, on a phone. */
-            viewOnce?: boolean | null;
-            /**
-             * @description For the type `video`: it plays again and again without sound, as a GIF does. Flotilla converts an animated GIF or WebP, and
-             *     video that is not MP4, to MP4.
-             */
-            gif?: boolean | null;
-            /** @description For the type `text`: `false` sends it without a preview of its link. */
-            linkPreview?: boolean | null;
-            /** @description Your own data. Flotilla returns it with the message and in every event of the message. */
-            metadata?: {
-                [key: string]: unknown;
-            } | null;
-        };
-        /**
-         * @example {
          *       "from": 45,
          *       "to": 60
          *     }
@@ -3651,6 +3704,60 @@ export interface components {
         };
         /**
          * @example {
+         *       "text": "Your parcel is on its way."
+         *     }
+         */
+        CampaignMessageDto: {
+            /**
+             * @description For the type `text`.
+             * @example Your parcel is on its way.
+             */
+            text?: string | null;
+            /** @description For the type `contact`: one contact or a list. */
+            contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][] | null;
+            /** @description The texts have choices such as `{Hello|Good day}`: each recipient gets one of them, and always the same one. Default: false. */
+            spin?: boolean | null;
+            /**
+             * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
+             * @default text
+             * @enum {string|null}
+             */
+            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice" | null;
+            /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
+            media?: components["schemas"]["MediaSourceDto"] | null;
+            /** @description For the type `location`. */
+            location?: components["schemas"]["LocationDto"] | null;
+            /** @description For the type `poll`. */
+            poll?: components["schemas"]["PollDto"] | null;
+            /** @description For the types `image`, `video` and `voice`: the recipient can open the media once, on a phone. */
+            viewOnce?: boolean | null;
+            /**
+             * @description For the type `video`: it plays again and again without sound, as a GIF does. Flotilla converts an animated GIF or WebP, and
+             *     video that is not MP4, to MP4.
+             */
+            gif?: boolean | null;
+            /** @description For the type `text`: `false` sends it without a preview of its link. */
+            linkPreview?: boolean | null;
+            /** @description Your own data. Flotilla returns it with the message and in every event of the message. */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+        };
+        /**
+         * @example {
+         *       "share": 1,
+         *       "message": {
+         *         "text": "Your parcel is on its way."
+         *       }
+         *     }
+         */
+        CampaignVariantDto: {
+            /** @description Its part of the recipients, in proportion to the shares of the other variants. */
+            share: number;
+            message: components["schemas"]["CampaignMessageDto"];
+        };
+        /**
+         * @example {
          *       "days": [
          *         "mon",
          *         "tue",
@@ -3700,9 +3807,6 @@ export interface components {
          *       "accountIds": [
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
-         *       "message": {
-         *         "text": "Your parcel is on its way."
-         *       },
          *       "country": "ID",
          *       "timeZone": "Asia/Jakarta"
          *     }
@@ -3717,7 +3821,6 @@ export interface components {
             name: string;
             /** @description The accounts that send. Each recipient gets the message from one of them. */
             accountIds: string[];
-            message: components["schemas"]["CampaignMessageDto"];
             /**
              * @description The country of numbers without a country code. Default: `defaultCountry` of the workspace.
              * @example ID
@@ -3728,6 +3831,16 @@ export interface components {
             safety?: components["schemas"]["CampaignSafetyDto"] | null;
             /** @description Who got a message of another campaign of the workspace in so many days is left out. Default: nobody is. */
             notWithinDays?: number | null;
+            message?: components["schemas"]["CampaignMessageDto"] | null;
+            /** @description Several messages to compare. Chance chooses for each recipient, by the shares. */
+            variants?: components["schemas"]["CampaignVariantDto"][] | null;
+            /**
+             * Format: uuid
+             * @description A stored template. The campaign keeps its text: later versions change nothing.
+             */
+            templateId?: string | null;
+            /** @description Default: the newest version. */
+            templateVersion?: number | null;
             /** @description Default: every time outside the quiet hours. */
             windows?: components["schemas"]["SendingWindowDto"][] | null;
             /** @description Default: none. */
@@ -3738,6 +3851,21 @@ export interface components {
              * @example Asia/Jakarta
              */
             timeZone?: string | null;
+        };
+        /**
+         * @example {
+         *       "variant": "variant",
+         *       "share": 1,
+         *       "message": {}
+         *     }
+         */
+        CampaignVariantResponse: {
+            /** @description `A` is the first one. */
+            variant: string;
+            share: number;
+            message: {
+                [key: string]: unknown;
+            };
         };
         /**
          * @example {
@@ -3776,6 +3904,15 @@ export interface components {
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
          *       "message": {},
+         *       "variants": [
+         *         {
+         *           "variant": "variant",
+         *           "share": 1,
+         *           "message": {}
+         *         }
+         *       ],
+         *       "templateId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "templateVersion": 1,
          *       "country": "country",
          *       "pacing": {
          *         "gapSeconds": {
@@ -3836,9 +3973,13 @@ export interface components {
              */
             pauseReason: string | null;
             accountIds: string[];
+            /** @description What each recipient gets. With variants: the first one. */
             message: {
                 [key: string]: unknown;
             };
+            variants: components["schemas"]["CampaignVariantResponse"][] | null;
+            templateId: string | null;
+            templateVersion: number | null;
             country: string | null;
             pacing: components["schemas"]["CampaignPacingDto"] | null;
             safety: components["schemas"]["CampaignSafetyDto"] | null;
@@ -3865,7 +4006,11 @@ export interface components {
             /** Format: date-time */
             finishedAt: string | null;
         };
-        /** @example {} */
+        /**
+         * @example {
+         *       "timeZone": "Asia/Jakarta"
+         *     }
+         */
         UpdateCampaignDto: {
             /**
              * Format: date-time
@@ -3874,13 +4019,28 @@ export interface components {
             startAt?: string | null;
             name?: string | null;
             accountIds?: string[] | null;
-            message?: components["schemas"]["CampaignMessageDto"] | null;
             pacing?: components["schemas"]["CampaignPacingDto"] | null;
             safety?: components["schemas"]["CampaignSafetyDto"] | null;
             notWithinDays?: number | null;
+            message?: components["schemas"]["CampaignMessageDto"] | null;
+            /** @description Several messages to compare. Chance chooses for each recipient, by the shares. */
+            variants?: components["schemas"]["CampaignVariantDto"][] | null;
+            /**
+             * Format: uuid
+             * @description A stored template. The campaign keeps its text: later versions change nothing.
+             */
+            templateId?: string | null;
+            /** @description Default: the newest version. */
+            templateVersion?: number | null;
+            /** @description Default: every time outside the quiet hours. */
             windows?: components["schemas"]["SendingWindowDto"][] | null;
+            /** @description Default: none. */
             quietHours?: components["schemas"]["QuietHoursDto"] | null;
-            /** @description Null: `recipient`. */
+            /**
+             * @description Whose clock counts. `recipient` (default): the clock of the country of the number; where a country has several zones, a time is allowed
+             *     only if it is allowed in all of them. The IANA name of a zone: its clock, for everybody.
+             * @example Asia/Jakarta
+             */
             timeZone?: string | null;
         };
         /**
@@ -3927,6 +4087,7 @@ export interface components {
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "to": "6281234567890",
          *       "variables": {},
+         *       "variant": "variant",
          *       "status": "cancelled",
          *       "error": {
          *         "code": "code",
@@ -3946,6 +4107,8 @@ export interface components {
             variables: {
                 [key: string]: string;
             };
+            /** @description Which variant the recipient got. Null: no account has the recipient yet, or the campaign has no variants. */
+            variant: string | null;
             /** @enum {string} */
             status: "cancelled" | "delivered" | "expired" | "failed" | "played" | "queued" | "read" | "sending" | "sent" | "unknown";
             error: components["schemas"]["MessageError"] | null;
@@ -4113,6 +4276,109 @@ export interface components {
         };
         /**
          * @example {
+         *       "sent": 1,
+         *       "delivered": 1,
+         *       "read": 1,
+         *       "failed": 1
+         *     }
+         */
+        FunnelResponse: {
+            sent: number;
+            delivered: number;
+            read: number;
+            failed: number;
+        };
+        /**
+         * @example {
+         *       "code": "code",
+         *       "count": 1
+         *     }
+         */
+        CampaignFailures: {
+            /** @description The `error.code` of the messages. */
+            code: string;
+            count: number;
+        };
+        /**
+         * @example {
+         *       "sent": 1,
+         *       "delivered": 1,
+         *       "read": 1,
+         *       "failed": 1,
+         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
+         *     }
+         */
+        AccountFunnel: {
+            sent: number;
+            delivered: number;
+            read: number;
+            failed: number;
+            accountId: string;
+        };
+        /**
+         * @example {
+         *       "sent": 1,
+         *       "delivered": 1,
+         *       "read": 1,
+         *       "failed": 1,
+         *       "variant": "variant",
+         *       "share": 1
+         *     }
+         */
+        VariantFunnel: {
+            sent: number;
+            delivered: number;
+            read: number;
+            failed: number;
+            /** @description `A` is the first one. */
+            variant: string;
+            share: number;
+        };
+        /**
+         * @example {
+         *       "funnel": {
+         *         "sent": 1,
+         *         "delivered": 1,
+         *         "read": 1,
+         *         "failed": 1
+         *       },
+         *       "failures": [
+         *         {
+         *           "code": "code",
+         *           "count": 1
+         *         }
+         *       ],
+         *       "accounts": [
+         *         {
+         *           "sent": 1,
+         *           "delivered": 1,
+         *           "read": 1,
+         *           "failed": 1,
+         *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
+         *         }
+         *       ],
+         *       "variants": [
+         *         {
+         *           "sent": 1,
+         *           "delivered": 1,
+         *           "read": 1,
+         *           "failed": 1,
+         *           "variant": "variant",
+         *           "share": 1
+         *         }
+         *       ]
+         *     }
+         */
+        CampaignStatsResponse: {
+            funnel: components["schemas"]["FunnelResponse"];
+            /** @description Why messages failed or were left out, the most frequent reason first. */
+            failures: components["schemas"]["CampaignFailures"][];
+            accounts: components["schemas"]["AccountFunnel"][];
+            /** @description Empty for a campaign without variants. */
+            variants: components["schemas"]["VariantFunnel"][];
+        };
+        /**
+         * @example {
          *       "to": "6281234567890"
          *     }
          */
@@ -4137,6 +4403,70 @@ export interface components {
              * @enum {string|null}
              */
             which?: "all" | "failed" | "pending" | null;
+        };
+        /**
+         * @example {
+         *       "name": "Welcome",
+         *       "message": {
+         *         "text": "Your parcel is on its way."
+         *       }
+         *     }
+         */
+        CreateTemplateDto: {
+            /** @example Welcome */
+            name: string;
+            message: components["schemas"]["CampaignMessageDto"];
+        };
+        /**
+         * @example {
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "name": "name",
+         *       "version": 1,
+         *       "message": {},
+         *       "requiredVariables": [
+         *         "requiredVariables"
+         *       ],
+         *       "createdAt": "2026-11-25T10:00:00.000Z",
+         *       "updatedAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        TemplateResponse: {
+            id: string;
+            name: string;
+            /** @description The number of the newest version, from 1. */
+            version: number;
+            message: {
+                [key: string]: unknown;
+            };
+            /** @description The variables that every recipient needs: those without a fallback. */
+            requiredVariables: string[];
+            /** Format: date-time */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description When the newest version was made.
+             */
+            updatedAt: string;
+        };
+        /** @example {} */
+        UpdateTemplateDto: {
+            name?: string | null;
+            message?: components["schemas"]["CampaignMessageDto"] | null;
+        };
+        /**
+         * @example {
+         *       "version": 1,
+         *       "message": {},
+         *       "createdAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        TemplateVersionResponse: {
+            version: number;
+            message: {
+                [key: string]: unknown;
+            };
+            /** Format: date-time */
+            createdAt: string;
         };
         /**
          * @example {
@@ -5731,7 +6061,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_type_unsupported" | "campaign.list_unreadable" | "campaign.list_without_header" | "campaign.never_allowed" | "campaign.no_recipients" | "campaign.not_found" | "campaign.recipient_not_found" | "campaign.status_conflict" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_type_unsupported" | "campaign.list_unreadable" | "campaign.list_without_header" | "campaign.never_allowed" | "campaign.no_recipients" | "campaign.not_found" | "campaign.recipient_not_found" | "campaign.status_conflict" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "template.not_found" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -7369,24 +7699,6 @@ export interface components {
          *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
          *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
-         */
-        "workspace.not_found-account.not_found-media.not_found": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "workspace.not_found" | "account.not_found" | "media.not_found";
-                };
-            };
-        };
-        /**
-         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
-         *
-         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
-         *
-         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
          *
          *     `message.not_found`: This workspace has no message ….
          */
@@ -7474,26 +7786,6 @@ export interface components {
          *
          *     `campaign.not_found`: This workspace has no campaign …. GET /campaigns lists its campaigns.
          *
-         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
-         *
-         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
-         */
-        "workspace.not_found-campaign.not_found-account.not_found-media.not_found": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "workspace.not_found" | "campaign.not_found" | "account.not_found" | "media.not_found";
-                };
-            };
-        };
-        /**
-         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
-         *
-         *     `campaign.not_found`: This workspace has no campaign …. GET /campaigns lists its campaigns.
-         *
          *     `campaign.recipient_not_found`: This campaign has no recipient ….
          */
         "workspace.not_found-campaign.not_found-campaign.recipient_not_found": {
@@ -7504,6 +7796,28 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "campaign.not_found" | "campaign.recipient_not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `campaign.not_found`: This workspace has no campaign …. GET /campaigns lists its campaigns.
+         *
+         *     `template.not_found`: This workspace has no template … with version …. GET /templates/…/versions lists its versions.
+         *
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
+         *
+         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
+         */
+        "workspace.not_found-campaign.not_found-template.not_found-account.not_found-media.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "campaign.not_found" | "template.not_found" | "account.not_found" | "media.not_found";
                 };
             };
         };
@@ -7572,6 +7886,60 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "message.not_found" | "account.not_found" | "instance.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `template.not_found`: This workspace has no template … with version …. GET /templates/…/versions lists its versions.
+         */
+        "workspace.not_found-template.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "template.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `template.not_found`: This workspace has no template … with version …. GET /templates/…/versions lists its versions.
+         *
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
+         *
+         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
+         */
+        "workspace.not_found-template.not_found-account.not_found-media.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "template.not_found" | "account.not_found" | "media.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `template.not_found`: This workspace has no template … with version …. GET /templates/…/versions lists its versions.
+         *
+         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
+         */
+        "workspace.not_found-template.not_found-media.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "template.not_found" | "media.not_found";
                 };
             };
         };
@@ -9572,6 +9940,15 @@ export interface operations {
                      *             "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
                      *           ],
                      *           "message": {},
+                     *           "variants": [
+                     *             {
+                     *               "variant": "variant",
+                     *               "share": 1,
+                     *               "message": {}
+                     *             }
+                     *           ],
+                     *           "templateId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "templateVersion": 1,
                      *           "country": "country",
                      *           "pacing": {
                      *             "gapSeconds": {
@@ -9667,7 +10044,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
-            404: components["responses"]["workspace.not_found-account.not_found-media.not_found"];
+            404: components["responses"]["workspace.not_found-template.not_found-account.not_found-media.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
@@ -9773,7 +10150,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
-            404: components["responses"]["workspace.not_found-campaign.not_found-account.not_found-media.not_found"];
+            404: components["responses"]["workspace.not_found-campaign.not_found-template.not_found-account.not_found-media.not_found"];
             409: components["responses"]["request.conflict-campaign.status_conflict-campaign.never_allowed"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
@@ -9816,6 +10193,7 @@ export interface operations {
                      *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "to": "6281234567890",
                      *           "variables": {},
+                     *           "variant": "variant",
                      *           "status": "cancelled",
                      *           "error": {
                      *             "code": "code",
@@ -10074,6 +10452,39 @@ export interface operations {
             503: components["responses"]["service.unavailable"];
         };
     };
+    "campaigns.stats": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CampaignStatsResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
     "campaigns.test": {
         parameters: {
             query?: {
@@ -10319,6 +10730,259 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-campaign.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "templates.list": {
+        parameters: {
+            query?: {
+                /** @description The `nextCursor` of the previous page. */
+                cursor?: string;
+                /** @description The maximum number of items, 1 to 200. */
+                limit?: number;
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "name": "name",
+                     *           "version": 1,
+                     *           "message": {},
+                     *           "requiredVariables": [
+                     *             "requiredVariables"
+                     *           ],
+                     *           "createdAt": "2026-11-25T10:00:00.000Z",
+                     *           "updatedAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["TemplateResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "templates.create": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateTemplateDto"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TemplateResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-media.not_found"];
+            409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
+            415: components["responses"]["request.unsupported_media_type"];
+            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-media.too_many_downloads-media.too_many_conversions"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable-media.converter_missing"];
+        };
+    };
+    "templates.get": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TemplateResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-template.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "templates.delete": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-template.not_found"];
+            409: components["responses"]["request.conflict"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "templates.update": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateTemplateDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TemplateResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-template.not_found-media.not_found"];
+            409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
+            415: components["responses"]["request.unsupported_media_type"];
+            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-media.too_many_downloads-media.too_many_conversions"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable-media.converter_missing"];
+        };
+    };
+    "templates.versions": {
+        parameters: {
+            query?: {
+                /** @description The `nextCursor` of the previous page. */
+                cursor?: string;
+                /** @description The maximum number of items, 1 to 200. */
+                limit?: number;
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "version": 1,
+                     *           "message": {},
+                     *           "createdAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["TemplateVersionResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-template.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
