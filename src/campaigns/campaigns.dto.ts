@@ -65,6 +65,7 @@ export class CampaignVariantDto {
 
 /** What a campaign sends, `message`, `variants` or `templateId`, and when. */
 export class CampaignContentDto extends SendingTimesDto {
+  /** @example { "text": "Hello {{name|friend}}" } */
   @Optional()
   @IsObject()
   @ValidateNested()

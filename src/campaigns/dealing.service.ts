@@ -145,7 +145,7 @@ export class DealingService {
   }
 
   /** Gives an account its next recipients: first those to whom it has written before, then those to whom no account has. */
-  private async dealTo({ campaignId, accountId, room, pacing, isPaced }: Player): Promise<number> {
+  private async dealTo({ campaignId, accountId, room, pacing }: Player): Promise<number> {
     return this.database.transaction(async (manager) => {
       // From here on, a pause waits for this deal, and no deal follows the pause.
       const [campaign] = await manager.query<DealtCampaign[]>(

@@ -3808,6 +3808,9 @@ export interface components {
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
          *       "country": "ID",
+         *       "message": {
+         *         "text": "Hello {{name|friend}}"
+         *       },
          *       "timeZone": "Asia/Jakarta"
          *     }
          */
@@ -3831,6 +3834,11 @@ export interface components {
             safety?: components["schemas"]["CampaignSafetyDto"] | null;
             /** @description Who got a message of another campaign of the workspace in so many days is left out. Default: nobody is. */
             notWithinDays?: number | null;
+            /**
+             * @example {
+             *       "text": "Hello {{name|friend}}"
+             *     }
+             */
             message?: components["schemas"]["CampaignMessageDto"] | null;
             /** @description Several messages to compare. Chance chooses for each recipient, by the shares. */
             variants?: components["schemas"]["CampaignVariantDto"][] | null;
@@ -4008,6 +4016,9 @@ export interface components {
         };
         /**
          * @example {
+         *       "message": {
+         *         "text": "Hello {{name|friend}}"
+         *       },
          *       "timeZone": "Asia/Jakarta"
          *     }
          */
@@ -4022,6 +4033,11 @@ export interface components {
             pacing?: components["schemas"]["CampaignPacingDto"] | null;
             safety?: components["schemas"]["CampaignSafetyDto"] | null;
             notWithinDays?: number | null;
+            /**
+             * @example {
+             *       "text": "Hello {{name|friend}}"
+             *     }
+             */
             message?: components["schemas"]["CampaignMessageDto"] | null;
             /** @description Several messages to compare. Chance chooses for each recipient, by the shares. */
             variants?: components["schemas"]["CampaignVariantDto"][] | null;
