@@ -13,11 +13,11 @@ export class CampaignNotFound extends Problem {
 }
 
 export class TemplateNotFound extends Problem {
-  constructor(id: string, version?: number) {
+  constructor(id: string, version: number | null = null) {
     super(
       404,
       'template.not_found',
-      version === undefined
+      version === null
         ? `This workspace has no template ${id}. GET /templates lists its templates.`
         : `This workspace has no template ${id} with version ${version}. GET /templates/${id}/versions lists its versions.`,
     );

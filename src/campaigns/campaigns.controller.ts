@@ -66,6 +66,8 @@ const contentProblems = [
   ...conversionProblems,
 ];
 
+const neverAllowed = new CampaignNeverAllowed('RU');
+
 /** Campaigns: one message to many recipients. */
 @Allow('sender')
 @Controller('campaigns')
@@ -112,7 +114,7 @@ export class CampaignsController {
   }
 
   /** Changes a draft. After the start, its name and its accounts can change, and while it is paused, its pace, limits and sending times. */
-  @Fails(CampaignNotFound, CampaignStatusConflict, CampaignNeverAllowed, ...contentProblems)
+  @Fails(CampaignNotFound, CampaignStatusConflict, neverAllowed, ...contentProblems)
   @Patch(':id')
   async update(
     @WorkspaceId() workspaceId: string,
@@ -261,7 +263,7 @@ export class CampaignsController {
   }
 
   /** Starts a draft, or schedules it if `startAt` is later. */
-  @Fails(CampaignNotFound, CampaignStatusConflict, CampaignHasNoRecipients, CampaignNeverAllowed)
+  @Fails(CampaignNotFound, CampaignStatusConflict, CampaignHasNoRecipients, neverAllowed)
   @Post(':id/start')
   @HttpCode(200)
   async start(
@@ -283,7 +285,7 @@ export class CampaignsController {
   }
 
   /** Goes on with a paused campaign; with `failed` or `all`, also sends failed messages again. */
-  @Fails(CampaignNotFound, CampaignStatusConflict, CampaignNeverAllowed)
+  @Fails(CampaignNotFound, CampaignStatusConflict, neverAllowed)
   @Post(':id/resume')
   @HttpCode(200)
   async resume(

@@ -6986,7 +6986,7 @@ export interface components {
          *
          *     `campaign.status_conflict`: The campaign is …, so it cannot be …. undefined
          *
-         *     `campaign.never_allowed`: No moment is inside these times in all 0 time zones of …. Use longer windows or shorter quiet hours, or set timeZone to one zone for everybody, for example Europe/Moscow.
+         *     `campaign.never_allowed`: No moment is inside these times in all 11 time zones of RU. Use longer windows or shorter quiet hours, or set timeZone to one zone for everybody, for example Europe/Moscow.
          */
         "request.conflict-campaign.status_conflict-campaign.never_allowed": {
             headers: {
@@ -7006,7 +7006,7 @@ export interface components {
          *
          *     `campaign.no_recipients`: The campaign has no recipients. Upload a list first: POST /campaigns/:id/recipients.
          *
-         *     `campaign.never_allowed`: No moment is inside these times in all 0 time zones of …. Use longer windows or shorter quiet hours, or set timeZone to one zone for everybody, for example Europe/Moscow.
+         *     `campaign.never_allowed`: No moment is inside these times in all 11 time zones of RU. Use longer windows or shorter quiet hours, or set timeZone to one zone for everybody, for example Europe/Moscow.
          */
         "request.conflict-campaign.status_conflict-campaign.no_recipients-campaign.never_allowed": {
             headers: {
@@ -7820,7 +7820,7 @@ export interface components {
          *
          *     `campaign.not_found`: This workspace has no campaign …. GET /campaigns lists its campaigns.
          *
-         *     `template.not_found`: This workspace has no template … with version …. GET /templates/…/versions lists its versions.
+         *     `template.not_found`: This workspace has no template …. GET /templates lists its templates.
          *
          *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
@@ -7908,7 +7908,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `template.not_found`: This workspace has no template … with version …. GET /templates/…/versions lists its versions.
+         *     `template.not_found`: This workspace has no template …. GET /templates lists its templates.
          */
         "workspace.not_found-template.not_found": {
             headers: {
@@ -7924,7 +7924,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `template.not_found`: This workspace has no template … with version …. GET /templates/…/versions lists its versions.
+         *     `template.not_found`: This workspace has no template …. GET /templates lists its templates.
          *
          *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
@@ -7944,7 +7944,7 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `template.not_found`: This workspace has no template … with version …. GET /templates/…/versions lists its versions.
+         *     `template.not_found`: This workspace has no template …. GET /templates lists its templates.
          *
          *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
          */
