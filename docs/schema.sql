@@ -154,6 +154,12 @@ create table campaign_accounts (
   campaign_id uuid not null,
   account_id uuid not null,
   workspace_id uuid not null,
+  day date,
+  sent_today integer not null default 0,
+  batch_sent integer not null default 0,
+  last_sent_at timestamp with time zone,
+  next_at timestamp with time zone,
+  last_message_id uuid,
   constraint campaign_accounts_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id) ON DELETE CASCADE,
   constraint campaign_accounts_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,
   constraint campaign_accounts_pkey PRIMARY KEY (campaign_id, account_id),
@@ -203,15 +209,29 @@ create table campaign_recipients (
   variables jsonb not null default '{}'::jsonb,
   account_id uuid,
   is_dealt boolean not null default false,
-  replied_at timestamp with time zone,
+  zone text not null default 'ZZ'::text,
+  variant text,
   constraint campaign_recipients_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,
   constraint campaign_recipients_pkey PRIMARY KEY (campaign_id, id)
 );
-CREATE INDEX campaign_recipients_waiting ON public.campaign_recipients USING btree (campaign_id, account_id, id) WHERE (NOT is_dealt);
+CREATE INDEX campaign_recipients_waiting ON public.campaign_recipients USING btree (campaign_id, zone, account_id, id) WHERE (NOT is_dealt);
 CREATE UNIQUE INDEX campaign_recipients_person ON public.campaign_recipients USING btree (campaign_id, person);
 alter table campaign_recipients enable row level security;
 create policy workspace on campaign_recipients for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on campaign_recipients to flotilla_tenant;
+
+create table campaign_zones (
+  campaign_id uuid not null,
+  workspace_id uuid not null,
+  zone text not null,
+  opens_at timestamp with time zone not null default 'infinity'::timestamp with time zone,
+  closes_at timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  constraint campaign_zones_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,
+  constraint campaign_zones_pkey PRIMARY KEY (campaign_id, zone)
+);
+alter table campaign_zones enable row level security;
+create policy workspace on campaign_zones for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on campaign_zones to flotilla_tenant;
 
 create table campaigns (
   id uuid not null,
@@ -229,6 +249,15 @@ create table campaigns (
   created_at timestamp with time zone not null default now(),
   started_at timestamp with time zone,
   finished_at timestamp with time zone,
+  pacing jsonb,
+  times jsonb,
+  safety jsonb,
+  not_within_days integer,
+  variants jsonb,
+  template_id uuid,
+  template_version integer,
+  is_paced boolean not null default false,
+  watched_from timestamp with time zone,
   constraint campaigns_pkey PRIMARY KEY (id),
   constraint campaigns_status_check CHECK ((status = ANY (ARRAY['draft'::text, 'scheduled'::text, 'running'::text, 'paused'::text, 'completed'::text, 'cancelled'::text]))),
   constraint campaigns_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE
@@ -420,6 +449,33 @@ alter table message_rates set (fillfactor=50);
 alter table message_rates enable row level security;
 create policy workspace on message_rates for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
 grant delete, insert, select, update on message_rates to flotilla_tenant;
+
+create table message_template_versions (
+  template_id uuid not null,
+  workspace_id uuid not null,
+  version integer not null,
+  message jsonb not null,
+  created_at timestamp with time zone not null default now(),
+  constraint message_template_versions_pkey PRIMARY KEY (template_id, version),
+  constraint message_template_versions_template_id_fkey FOREIGN KEY (template_id) REFERENCES message_templates(id) ON DELETE CASCADE
+);
+alter table message_template_versions enable row level security;
+create policy workspace on message_template_versions for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on message_template_versions to flotilla_tenant;
+
+create table message_templates (
+  id uuid not null,
+  workspace_id uuid not null,
+  name text not null,
+  version integer not null default 1,
+  created_at timestamp with time zone not null default now(),
+  constraint message_templates_pkey PRIMARY KEY (id),
+  constraint message_templates_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES workspaces(id) ON DELETE CASCADE
+);
+CREATE INDEX message_templates_workspace ON public.message_templates USING btree (workspace_id, id DESC);
+alter table message_templates enable row level security;
+create policy workspace on message_templates for all to flotilla_tenant using ((workspace_id = ( SELECT current_workspace() AS current_workspace))) with check ((workspace_id = current_workspace()));
+grant delete, insert, select, update on message_templates to flotilla_tenant;
 
 create table messages (
   id uuid not null,

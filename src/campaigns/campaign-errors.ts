@@ -1,5 +1,6 @@
 import { Problem } from '../platform/errors/problem.js';
 import type { CampaignStatus } from './campaign-statuses.js';
+import { neverAllowedHint } from './sending-windows.js';
 
 export class CampaignNotFound extends Problem {
   constructor(id: string) {
@@ -7,6 +8,18 @@ export class CampaignNotFound extends Problem {
       404,
       'campaign.not_found',
       `This workspace has no campaign ${id}. GET /campaigns lists its campaigns.`,
+    );
+  }
+}
+
+export class TemplateNotFound extends Problem {
+  constructor(id: string, version: number | null = null) {
+    super(
+      404,
+      'template.not_found',
+      version === null
+        ? `This workspace has no template ${id}. GET /templates lists its templates.`
+        : `This workspace has no template ${id} with version ${version}. GET /templates/${id}/versions lists its versions.`,
     );
   }
 }
@@ -34,6 +47,13 @@ export class CampaignStatusConflict extends Problem {
       'campaign.status_conflict',
       `The campaign is ${status}, so it cannot be ${action}. ${cures[status]}`,
     );
+  }
+}
+
+/** No moment is inside the sending times of the campaign for some of its recipients. */
+export class CampaignNeverAllowed extends Problem {
+  constructor(zone: string) {
+    super(409, 'campaign.never_allowed', neverAllowedHint(zone));
   }
 }
 

@@ -9,6 +9,7 @@ import {
   IsInt,
   IsNumber,
   IsObject,
+  IsOptional,
   Matches,
   Max,
   Min,
@@ -148,6 +149,28 @@ function gapOf(value: unknown): unknown {
   return typeof value === 'number' ? Object.assign(new CampaignGapDto(), { from: value, to: value }) : value;
 }
 
+/** When a campaign pauses itself. */
+export class CampaignSafetyDto {
+  /** It pauses if more than so many percent of its last messages have failed. 100: it never does. Default: 30. */
+  @Optional()
+  @Min(1)
+  @Max(100)
+  @IsNumber()
+  failedPercent?: number;
+
+  /** How many messages must have ended first, and how many of the last ones count. Default: 50. */
+  @Optional()
+  @Min(1)
+  @Max(1_000)
+  @IsInt()
+  ofLast?: number;
+
+  /** An account gets no recipient for so many seconds after its owner wrote a message on the phone. Default: 0. */
+  @Optional()
+  @IsSeconds()
+  afterPhoneSeconds?: number;
+}
+
 /** Messages may leave between `from` and `to`. If `to` is before `from`, the window ends on the next day. */
 export class SendingWindowDto {
   /**
@@ -188,28 +211,28 @@ export class QuietHoursDto {
 /** When messages of a campaign may leave. A message that is due at another time waits. */
 export class SendingTimesDto {
   /** Default: every time outside the quiet hours. */
-  @Optional()
+  @IsOptional()
   @ValidateNested({ each: true })
   @Type(() => SendingWindowDto)
   @IsObject({ each: true })
   @ArrayMinSize(1)
   @ArrayMaxSize(maxWindows)
   @IsArray()
-  windows?: SendingWindowDto[];
+  windows?: SendingWindowDto[] | null;
 
   /** Default: none. */
-  @Optional()
+  @IsOptional()
   @ValidateNested()
   @Type(() => QuietHoursDto)
   @IsObject()
-  quietHours?: QuietHoursDto;
+  quietHours?: QuietHoursDto | null;
 
   /**
    * Whose clock counts. `recipient` (default): the clock of the country of the number; where a country has several zones, a time is allowed
    * only if it is allowed in all of them. The IANA name of a zone: its clock, for everybody.
    * @example Asia/Jakarta
    */
-  @Optional()
+  @IsOptional()
   @IsTimeZone()
-  timeZone?: string;
+  timeZone?: string | null;
 }

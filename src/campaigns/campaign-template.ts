@@ -1,5 +1,5 @@
 import type { PreparedContent } from '../messages/content-preparation.js';
-import type { CampaignMessage } from './campaign.entity.js';
+import type { Campaign, CampaignMessage } from './campaign.entity.js';
 import {
   type MessageTemplate,
   parseMessageTemplate,
@@ -7,6 +7,9 @@ import {
   type TemplatedMessage,
   variablesOfMessage,
 } from './message-template.js';
+
+import { messagesOf } from './variants.js';
+import { type TextWarning, textWarningsOf } from './text-warnings.js';
 
 /** A recipient for whom a message is rendered. */
 export interface TemplateRecipient {
@@ -23,14 +26,27 @@ export type Rendered = { content: PreparedContent; problem: null } | { content: 
 export class CampaignTemplate {
   private readonly template: MessageTemplate<TemplatedMessage>;
 
-  constructor(private readonly message: CampaignMessage) {
-    const { text, media, content } = message;
-    this.template = parseMessageTemplate({
-      text,
-      media: media && { caption: media.caption },
-      location: content?.location ?? null,
-      poll: content?.poll ?? null,
-    });
+  constructor(readonly message: CampaignMessage) {
+    const { text, media, content, spin = false } = message;
+    this.template = parseMessageTemplate(
+      {
+        text,
+        media: media && { caption: media.caption },
+        location: content?.location ?? null,
+        poll: content?.poll ?? null,
+      },
+      { spin },
+    );
+  }
+
+  /** The messages of a campaign. */
+  static allOf(campaign: Pick<Campaign, 'message' | 'variants'>): CampaignTemplate[] {
+    return messagesOf(campaign).map((message) => new CampaignTemplate(message));
+  }
+
+  /** What the preflight says about the texts. */
+  get warnings(): TextWarning[] {
+    return textWarningsOf(this.template);
   }
 
   /** The variables that every recipient needs: those without a fallback. */

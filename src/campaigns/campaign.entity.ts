@@ -2,7 +2,9 @@ import { Column, Entity, PrimaryColumn } from 'typeorm';
 import type { MessageMedia } from '../messages/content.dto.js';
 import type { MessageContent } from '../messages/message.entity.js';
 import type { MessageType } from '../messages/message-types.js';
+import type { CampaignPacingDto, CampaignSafetyDto, SendingTimesDto } from './campaign-pacing.dto.js';
 import type { CampaignStatus } from './campaign-statuses.js';
+import type { Variant } from './variants.js';
 
 /** What each recipient gets: the content of a message whose texts are templates. */
 export interface CampaignMessage {
@@ -12,6 +14,8 @@ export interface CampaignMessage {
   media: (MessageMedia & { caption: string | null }) | null;
   content: MessageContent | null;
   metadata: Record<string, unknown>;
+  /** Its texts have choices: `{Hello|Good day}`. */
+  spin?: true;
 }
 
 /** One message to many recipients. */
@@ -34,6 +38,38 @@ export class Campaign {
 
   @Column('jsonb')
   message!: CampaignMessage;
+
+  /** Null: all recipients get the message. */
+  @Column('jsonb', { nullable: true })
+  variants!: Variant[] | null;
+
+  @Column('uuid', { name: 'template_id', nullable: true })
+  templateId!: string | null;
+
+  @Column('integer', { name: 'template_version', nullable: true })
+  templateVersion!: number | null;
+
+  @Column('jsonb', { nullable: true })
+  pacing!: CampaignPacingDto | null;
+
+  /** Null: any time. */
+  @Column('jsonb', { nullable: true })
+  times!: SendingTimesDto | null;
+
+  @Column('jsonb', { nullable: true })
+  safety!: CampaignSafetyDto | null;
+
+  /** Who got a message of another campaign in so many days is left out. */
+  @Column('integer', { name: 'not_within_days', nullable: true })
+  notWithinDays!: number | null;
+
+  /** An account has one recipient at a time, because the campaign has gaps. */
+  @Column('boolean', { name: 'is_paced' })
+  isPaced!: boolean;
+
+  /** Failures from before do not pause it. */
+  @Column('timestamptz', { name: 'watched_from', nullable: true })
+  watchedFrom!: Date | null;
 
   /** The country (ISO 3166) of numbers without a country code. Null: such numbers are invalid. */
   @Column('text', { nullable: true })

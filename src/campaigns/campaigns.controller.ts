@@ -4,6 +4,11 @@ import type { Request, Response } from 'express';
 import { AccountNotFound } from '../accounts/account-errors.js';
 import { conversionProblems, fileProblems } from '../media/media-failures.js';
 import { MediaNotFound, MediaUnavailable, TooManyUrlDownloads } from '../media/media.service.js';
+import { NoAccountReady } from '../messages/accept.service.js';
+import { MessageResponse, toMessageResponse } from '../messages/messages.dto.js';
+import { MessageLimitReached } from '../workspaces/limits.service.js';
+import { PreflightService } from './preflight.service.js';
+import { CampaignStatsResponse, PreflightResponse, TestCampaignDto } from './campaign-rules.dto.js';
 import { ContentMismatch } from '../messages/content-preparation.js';
 import { Fails, Paged } from '../platform/http/documentation.js';
 import { withoutTurn } from '../platform/http/fair-share.js';
@@ -13,9 +18,11 @@ import { Allow, WorkspaceId } from '../workspaces/auth.guard.js';
 import type { CampaignDetails } from './campaign.entity.js';
 import {
   CampaignHasNoRecipients,
+  CampaignNeverAllowed,
   CampaignNotFound,
   CampaignStatusConflict,
   RecipientNotFound,
+  TemplateNotFound,
   TooManyLoads,
 } from './campaign-errors.js';
 import {
@@ -40,6 +47,7 @@ import { reportCsv } from './report-csv.js';
 import { RecipientsService } from './recipients.service.js';
 
 const contentProblems = [
+  TemplateNotFound,
   AccountNotFound,
   ContentMismatch,
   MediaNotFound,
@@ -49,6 +57,8 @@ const contentProblems = [
   ...conversionProblems,
 ];
 
+const neverAllowed = new CampaignNeverAllowed('RU');
+
 /** Campaigns: one message to many recipients. */
 @Allow('sender')
 @Controller('campaigns')
@@ -56,6 +66,7 @@ export class CampaignsController {
   constructor(
     private readonly campaigns: CampaignsService,
     private readonly recipients: RecipientsService,
+    private readonly preflights: PreflightService,
   ) {}
 
   /** Creates a draft. Add recipients, look at the preview, then start it. */
@@ -93,8 +104,8 @@ export class CampaignsController {
     return this.answer(await this.campaigns.get(workspaceId, id));
   }
 
-  /** Changes a draft. After the start, only its name and its accounts can change. */
-  @Fails(CampaignNotFound, CampaignStatusConflict, ...contentProblems)
+  /** Changes a draft. After the start, its name and its accounts can change, and while it is paused, its pace, limits and sending times. */
+  @Fails(CampaignNotFound, CampaignStatusConflict, neverAllowed, ...contentProblems)
   @Patch(':id')
   async update(
     @WorkspaceId() workspaceId: string,
@@ -189,8 +200,46 @@ export class CampaignsController {
     return { items: await this.recipients.preview(campaign) };
   }
 
+  /**
+   * What the campaign will do: how many recipients get the message, who is left out and why, when it ends, what it costs in daily budgets,
+   * and what is risky. It changes nothing.
+   */
+  @Allow('viewer')
+  @Fails(CampaignNotFound)
+  @Post(':id/preflight')
+  @HttpCode(200)
+  async preflight(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', UuidPipe) id: string,
+  ): Promise<PreflightResponse> {
+    return this.preflights.preflight(await this.campaigns.get(workspaceId, id));
+  }
+
+  /** What became of the messages: the funnel in all, per account and per variant, and the reasons of failures. */
+  @Allow('viewer')
+  @Fails(CampaignNotFound)
+  @Get(':id/stats')
+  async stats(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', UuidPipe) id: string,
+  ): Promise<CampaignStatsResponse> {
+    return this.campaigns.stats(workspaceId, id);
+  }
+
+  /** Sends the message to one number, for example your own. It counts for nothing in the campaign. */
+  @Fails(CampaignNotFound, AccountNotFound, NoAccountReady, MessageLimitReached)
+  @Post(':id/test')
+  @HttpCode(202)
+  async test(
+    @WorkspaceId() workspaceId: string,
+    @Param('id', UuidPipe) id: string,
+    @Body() body: TestCampaignDto,
+  ): Promise<MessageResponse> {
+    return toMessageResponse(await this.campaigns.test(workspaceId, id, body));
+  }
+
   /** Starts a draft, or schedules it if `startAt` is later. */
-  @Fails(CampaignNotFound, CampaignStatusConflict, CampaignHasNoRecipients)
+  @Fails(CampaignNotFound, CampaignStatusConflict, CampaignHasNoRecipients, neverAllowed)
   @Post(':id/start')
   @HttpCode(200)
   async start(
@@ -212,7 +261,7 @@ export class CampaignsController {
   }
 
   /** Goes on with a paused campaign; with `failed` or `all`, also sends failed messages again. */
-  @Fails(CampaignNotFound, CampaignStatusConflict)
+  @Fails(CampaignNotFound, CampaignStatusConflict, neverAllowed)
   @Post(':id/resume')
   @HttpCode(200)
   async resume(

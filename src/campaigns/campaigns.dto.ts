@@ -1,44 +1,97 @@
-import { ApiHideProperty, PickType } from '@nestjs/swagger';
+import { ApiHideProperty } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   ArrayMinSize,
   ArrayUnique,
   IsArray,
+  IsBoolean,
   IsIn,
+  IsInt,
   IsObject,
   IsOptional,
   IsUUID,
   Length,
+  Max,
+  Min,
   ValidateNested,
 } from 'class-validator';
 import { messageStatuses } from '../messages/message.entity.js';
-import { MessageError, SendMessageDto } from '../messages/messages.dto.js';
+import { MessageContentDto, MessageError } from '../messages/messages.dto.js';
 import { Optional } from '../platform/http/optional.js';
 import { PageQuery, ScopedQuery } from '../platform/http/pagination.js';
 import { IsTime } from '../platform/http/time.js';
 import { IsCountry } from '../workspaces/workspaces.dto.js';
 import type { RecipientRow } from './recipients.service.js';
-import type { CampaignDetails } from './campaign.entity.js';
+import {
+  CampaignPacingDto,
+  CampaignSafetyDto,
+  QuietHoursDto,
+  SendingTimesDto,
+  SendingWindowDto,
+} from './campaign-pacing.dto.js';
+import { variantName } from './variants.js';
+import type { CampaignDetails, CampaignMessage } from './campaign.entity.js';
 import { type CampaignStatus, campaignStatuses, type ResumeKind, resumeKinds } from './campaign-statuses.js';
 
 const maxAccounts = 100;
+const maxVariants = 10;
 
 /** What each recipient gets. Texts are templates: `{{name}}`, or `{{name|there}}` with a text for recipients without a name. */
-export class CampaignMessageDto extends PickType(SendMessageDto, [
-  'type',
-  'text',
-  'media',
-  'location',
-  'contact',
-  'poll',
-  'viewOnce',
-  'gif',
-  'linkPreview',
-  'metadata',
-] as const) {}
+export class CampaignMessageDto extends MessageContentDto {
+  /** The texts have choices such as `{Hello|Good day}`: each recipient gets one of them, and always the same one. Default: false. */
+  @Optional()
+  @IsBoolean()
+  spin?: boolean;
+}
 
-export class CreateCampaignDto {
+/** A message that a part of the recipients gets. */
+export class CampaignVariantDto {
+  /** Its part of the recipients, in proportion to the shares of the other variants. */
+  @Min(1)
+  @Max(1_000)
+  @IsInt()
+  share!: number;
+
+  @IsObject()
+  @ValidateNested()
+  @Type(() => CampaignMessageDto)
+  message!: CampaignMessageDto;
+}
+
+/** What a campaign sends, `message`, `variants` or `templateId`, and when. */
+export class CampaignContentDto extends SendingTimesDto {
+  /** @example { "text": "Hello {{name|friend}}" } */
+  @Optional()
+  @IsObject()
+  @ValidateNested()
+  @Type(() => CampaignMessageDto)
+  message?: CampaignMessageDto;
+
+  /** Several messages to compare. Chance chooses for each recipient, by the shares. */
+  @Optional()
+  @ValidateNested({ each: true })
+  @Type(() => CampaignVariantDto)
+  @IsObject({ each: true })
+  @ArrayMinSize(2)
+  @ArrayMaxSize(maxVariants)
+  @IsArray()
+  variants?: CampaignVariantDto[];
+
+  /** A stored template. The campaign keeps its text: later versions change nothing. */
+  @Optional()
+  @IsUUID()
+  templateId?: string;
+
+  /** Default: the newest version. */
+  @Optional()
+  @Min(1)
+  @Max(2_147_483_647)
+  @IsInt()
+  templateVersion?: number;
+}
+
+export class CreateCampaignDto extends CampaignContentDto {
   /** @example "Spring sale" */
   @Length(1, 200)
   name!: string;
@@ -50,11 +103,6 @@ export class CreateCampaignDto {
   @ArrayUnique()
   @IsUUID(undefined, { each: true })
   accountIds!: string[];
-
-  @IsObject()
-  @ValidateNested()
-  @Type(() => CampaignMessageDto)
-  message!: CampaignMessageDto;
 
   /** When the campaign starts after `POST /campaigns/:id/start`. Default: at once. */
   @Optional()
@@ -68,10 +116,33 @@ export class CreateCampaignDto {
   @Optional()
   @IsCountry()
   country?: string;
+
+  /** Default: as fast as the accounts. */
+  @Optional()
+  @ValidateNested()
+  @Type(() => CampaignPacingDto)
+  @IsObject()
+  pacing?: CampaignPacingDto;
+
+  @Optional()
+  @ValidateNested()
+  @Type(() => CampaignSafetyDto)
+  @IsObject()
+  safety?: CampaignSafetyDto;
+
+  /** Who got a message of another campaign of the workspace in so many days is left out. Default: nobody is. */
+  @Optional()
+  @Min(1)
+  @Max(365)
+  @IsInt()
+  notWithinDays?: number;
 }
 
-/** Only a draft can get another message or other accounts. */
-export class UpdateCampaignDto {
+/**
+ * Only a draft can get another message or another start. Pace, limits and sending times can also change while the campaign is paused.
+ * Each given one of `pacing` and `safety` replaces the one before; a part of the sending times replaces only that part. Null removes it.
+ */
+export class UpdateCampaignDto extends CampaignContentDto {
   @Optional()
   @Length(1, 200)
   name?: string;
@@ -84,16 +155,28 @@ export class UpdateCampaignDto {
   @IsUUID(undefined, { each: true })
   accountIds?: string[];
 
-  @Optional()
-  @IsObject()
-  @ValidateNested()
-  @Type(() => CampaignMessageDto)
-  message?: CampaignMessageDto;
-
   /** Null: the campaign starts at once. */
   @IsOptional()
   @IsTime()
   startAt?: string | null;
+
+  @IsOptional()
+  @ValidateNested()
+  @Type(() => CampaignPacingDto)
+  @IsObject()
+  pacing?: CampaignPacingDto | null;
+
+  @IsOptional()
+  @ValidateNested()
+  @Type(() => CampaignSafetyDto)
+  @IsObject()
+  safety?: CampaignSafetyDto | null;
+
+  @IsOptional()
+  @Min(1)
+  @Max(365)
+  @IsInt()
+  notWithinDays?: number | null;
 }
 
 export class ResumeCampaignDto {
@@ -154,16 +237,37 @@ export class CampaignCounts {
   replied!: number;
 }
 
+export class CampaignVariantResponse {
+  /** `A` is the first one. */
+  variant!: string;
+  share!: number;
+  message!: Record<string, unknown>;
+}
+
 export class CampaignResponse {
   id!: string;
   workspaceId!: string;
   name!: string;
   status!: CampaignStatus;
-  /** Why it is paused: `user_initiated`. */
+  /**
+   * Why it is paused. `user_initiated`: a caller paused it. `failure_rate`: too many of its last messages failed. `refusals`: WhatsApp refused
+   * messages of all its accounts. `never_allowed`: no moment is inside its sending times for some recipients.
+   */
   pauseReason!: string | null;
   accountIds!: string[];
+  /** What each recipient gets. With variants: the first one. */
   message!: Record<string, unknown>;
+  variants!: CampaignVariantResponse[] | null;
+  templateId!: string | null;
+  templateVersion!: number | null;
   country!: string | null;
+  pacing!: CampaignPacingDto | null;
+  safety!: CampaignSafetyDto | null;
+  windows!: SendingWindowDto[] | null;
+  quietHours!: QuietHoursDto | null;
+  notWithinDays!: number | null;
+  /** `recipient`, or the name of a zone. */
+  timeZone!: string;
   counts!: CampaignCounts;
   /** Lines of the lists that name no recipient. `GET /campaigns/:id/invalid.csv` has them. */
   invalidCount!: number;
@@ -202,6 +306,8 @@ export class RecipientResponse {
   id!: string;
   to!: string;
   variables!: Record<string, string>;
+  /** Which variant the recipient got. Null: no account has the recipient yet, or the campaign has no variants. */
+  variant!: string | null;
   status!: (typeof recipientStatuses)[number];
   error!: MessageError | null;
   /** The account that sends. Null until then. */
@@ -236,8 +342,22 @@ export function toCampaignResponse(
     status: campaign.status,
     pauseReason: campaign.pauseReason,
     accountIds: campaign.accountIds,
-    message: messageOf(campaign),
+    message: shownMessage(campaign.message),
+    variants:
+      campaign.variants?.map(({ share, message }, index) => ({
+        variant: variantName(index),
+        share,
+        message: shownMessage(message),
+      })) ?? null,
+    templateId: campaign.templateId,
+    templateVersion: campaign.templateVersion,
     country: campaign.country,
+    pacing: campaign.pacing,
+    safety: campaign.safety,
+    notWithinDays: campaign.notWithinDays,
+    windows: campaign.times?.windows ?? null,
+    quietHours: campaign.times?.quietHours ?? null,
+    timeZone: campaign.times?.timeZone ?? 'recipient',
     counts: toCounts(campaign),
     invalidCount: Number(campaign.invalidCount),
     duplicateCount: Number(campaign.duplicateCount),
@@ -255,6 +375,7 @@ export function toRecipientResponse(row: RecipientRow): RecipientResponse {
     id: row.id,
     to: row.recipient,
     variables: row.variables,
+    variant: row.variant,
     status: row.status,
     error: row.error_code === null ? null : { code: row.error_code, message: row.error_message ?? '' },
     accountId: row.account_id,
@@ -285,6 +406,7 @@ export function toCounts({ counts, status }: Pick<CampaignDetails, 'counts' | 's
   };
 }
 
-function messageOf({ message: { content, ...message } }: CampaignDetails): Record<string, unknown> {
+/** A message as the API shows it. */
+export function shownMessage({ content, ...message }: CampaignMessage): Record<string, unknown> {
   return { ...message, ...content };
 }

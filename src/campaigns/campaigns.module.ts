@@ -6,13 +6,21 @@ import { QueuesModule } from '../queues/queues.module.js';
 import { SendingModule } from '../sending/sending.module.js';
 import { Campaign } from './campaign.entity.js';
 import { CampaignStatsService } from './campaign-stats.service.js';
+import { CampaignMessagesService } from './campaign-messages.service.js';
+import { TemplatesService } from './templates.service.js';
 import { CampaignsService } from './campaigns.service.js';
 import { DealingService } from './dealing.service.js';
+import { PreflightService } from './preflight.service.js';
 import { RecipientsService } from './recipients.service.js';
 import { SuppressionsService } from './suppressions.service.js';
+import { ZonesService } from './zones.service.js';
 
 const services = [
+  TemplatesService,
+  CampaignMessagesService,
   CampaignsService,
+  ZonesService,
+  PreflightService,
   RecipientsService,
   DealingService,
   CampaignStatsService,

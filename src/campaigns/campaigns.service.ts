@@ -3,21 +3,36 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { DataSource, type EntityManager, LessThan } from 'typeorm';
 import { v7 as uuidv7 } from 'uuid';
 import { AccountNotFound } from '../accounts/account-errors.js';
-import { ContentPreparation } from '../messages/content-preparation.js';
+import { AcceptService, NoAccountReady } from '../messages/accept.service.js';
+import type { Message } from '../messages/message.entity.js';
 import { SendMessageDto } from '../messages/messages.dto.js';
+import { parseDestination } from '../messages/recipient.js';
+import { ValidationFailed } from '../platform/errors/problem.js';
 import { given } from '../platform/database/given.js';
 import { toDto } from '../platform/http/validation.js';
-import { Campaign, type CampaignDetails, type CampaignMessage } from './campaign.entity.js';
+import { Campaign, type CampaignDetails } from './campaign.entity.js';
 import { isEnded } from './campaign-statuses.js';
-import { CampaignHasNoRecipients, CampaignNotFound, CampaignStatusConflict } from './campaign-errors.js';
+import {
+  CampaignHasNoRecipients,
+  CampaignNeverAllowed,
+  CampaignNotFound,
+  CampaignStatusConflict,
+} from './campaign-errors.js';
 import type {
-  CampaignMessageDto,
   CreateCampaignDto,
   ListCampaignsQuery,
   ResumeCampaignDto,
   UpdateCampaignDto,
 } from './campaigns.dto.js';
-import { parseMessageTemplate } from './message-template.js';
+import type { CampaignStatsResponse, FunnelResponse, TestCampaignDto } from './campaign-rules.dto.js';
+import { CampaignTemplate } from './campaign-template.js';
+import { maySend } from '../sending/claims.js';
+import type { CampaignPacingDto, SendingTimesDto } from './campaign-pacing.dto.js';
+import { campaignPaceOf, secondsPerMessage } from './pace.js';
+import { toVariables } from './template.js';
+import { CampaignMessagesService } from './campaign-messages.service.js';
+import { variantName, variantOf } from './variants.js';
+import { ZonesService } from './zones.service.js';
 
 /** How many messages one statement of a resume or a cancellation changes. */
 const batchSize = 5_000;
@@ -28,6 +43,20 @@ export interface CampaignPace {
   etaSeconds: number | null;
 }
 
+const funnelColumns = `count(*) filter (where m.status in ('sent', 'delivered', 'read', 'played'))::int as sent,
+  count(*) filter (where m.status in ('delivered', 'read', 'played'))::int as delivered,
+  count(*) filter (where m.status in ('read', 'played'))::int as read,
+  count(*) filter (where m.status in ('failed', 'expired'))::int as failed`;
+const nothing: FunnelResponse = { sent: 0, delivered: 0, read: 0, failed: 0 };
+
+interface StatsRow extends FunnelResponse {
+  kind: number;
+  accountId: string | null;
+  variant: string | null;
+  code: string | null;
+  count: number;
+}
+
 const details = `campaign_counts(c) as counts, array(select account_id::text from campaign_accounts where campaign_id = c.id
   order by account_id) as "accountIds"`;
 
@@ -36,19 +65,39 @@ const details = `campaign_counts(c) as counts, array(select account_id::text fro
 export class CampaignsService {
   constructor(
     @InjectDataSource() private readonly database: DataSource,
-    private readonly contents: ContentPreparation,
+    private readonly messages: CampaignMessagesService,
+    private readonly zones: ZonesService,
+    private readonly accepting: AcceptService,
   ) {}
 
   /** @throws AccountNotFound, ValidationFailed, ContentMismatch, TemplateMalformed, and the errors of `MediaService.take` */
   async create(workspaceId: string, wanted: CreateCampaignDto): Promise<CampaignDetails> {
     await this.assertAccounts(workspaceId, wanted.accountIds);
-    const message = await this.prepare(workspaceId, wanted.message);
+    const content = await this.messages.contentOf(workspaceId, wanted);
+    const times = timesOf(wanted);
+    this.zones.planOf({ times });
     const id = uuidv7();
     await this.database.transaction(async (manager) => {
       await manager.query(
-        `insert into campaigns (id, workspace_id, name, message, country, start_at)
-         select $1, w.id, $3, $4, coalesce($5, w.default_country), $6 from workspaces w where w.id = $2`,
-        [id, workspaceId, wanted.name, message, wanted.country ?? null, wanted.startAt ?? null],
+        `insert into campaigns (id, workspace_id, name, message, country, start_at, pacing, is_paced, times, safety, not_within_days,
+           variants, template_id, template_version)
+         select $1, w.id, $3, $4, coalesce($5, w.default_country), $6, $7, $8, $9, $10, $11, $12, $13, $14 from workspaces w where w.id = $2`,
+        [
+          id,
+          workspaceId,
+          wanted.name,
+          content.message,
+          wanted.country ?? null,
+          wanted.startAt ?? null,
+          wanted.pacing ?? null,
+          hasGaps(wanted.pacing),
+          times,
+          wanted.safety ?? null,
+          wanted.notWithinDays ?? null,
+          content.variants && JSON.stringify(content.variants),
+          content.templateId,
+          content.templateVersion,
+        ],
       );
       await setAccounts(manager, workspaceId, id, wanted.accountIds);
     });
@@ -76,20 +125,51 @@ export class CampaignsService {
 
   /** @throws CampaignNotFound, CampaignStatusConflict if more than the name changes after the start, and the errors of `create` */
   async update(workspaceId: string, id: string, wanted: UpdateCampaignDto): Promise<CampaignDetails> {
-    const message = wanted.message && (await this.prepare(workspaceId, wanted.message));
+    const { message, variants, templateId, templateVersion } = wanted;
+    const isOther = [message, variants, templateId, templateVersion].some((part) => part !== undefined);
+    const content = isOther ? await this.messages.contentOf(workspaceId, wanted) : undefined;
     if (wanted.accountIds) await this.assertAccounts(workspaceId, wanted.accountIds);
     await this.database.transaction(async (manager) => {
-      const { status } = await lock(manager, workspaceId, id);
-      const isFrozen = message !== undefined || wanted.startAt !== undefined;
+      const campaign = await lock(manager, workspaceId, id);
+      const { status } = campaign;
+      const isFrozen = isOther || wanted.startAt !== undefined;
       if (isFrozen && status !== 'draft') throw new CampaignStatusConflict('changed', status);
       if (wanted.accountIds && isEnded(status)) throw new CampaignStatusConflict('changed', status);
-      const { name, startAt } = wanted;
+      const { name, startAt, pacing, safety, notWithinDays, windows, quietHours, timeZone } = wanted;
+      const rules = { pacing, safety, notWithinDays, windows, quietHours, timeZone };
+      if (Object.values(rules).some((rule) => rule !== undefined)) {
+        if (status !== 'draft' && status !== 'paused') throw new CampaignStatusConflict('changed', status);
+        const times = timesOf({ ...campaign.times, ...given({ windows, quietHours, timeZone }) });
+        await manager.update(
+          Campaign,
+          { id },
+          {
+            ...given({ pacing, safety, notWithinDays }),
+            times,
+            ...(pacing === undefined ? {} : { isPaced: hasGaps(pacing) }),
+          },
+        );
+        if ([windows, quietHours, timeZone].some((part) => part !== undefined)) {
+          this.zones.planOf({ times });
+          assertAllowed(await this.zones.reset(manager, { id, times }));
+        }
+      }
       await manager.query(
-        `update campaigns set name = coalesce($2, name), message = coalesce($3, message),
-           start_at = case when $4 then $5::timestamptz else start_at end
+        `update campaigns set name = coalesce($2, name), start_at = case when $3 then $4::timestamptz else start_at end
          where id = $1`,
-        [id, name ?? null, message ?? null, startAt !== undefined, startAt ?? null],
+        [id, name ?? null, startAt !== undefined, startAt ?? null],
       );
+      if (content)
+        await manager.query(
+          'update campaigns set message = $2, variants = $3, template_id = $4, template_version = $5 where id = $1',
+          [
+            id,
+            content.message,
+            content.variants && JSON.stringify(content.variants),
+            content.templateId,
+            content.templateVersion,
+          ],
+        );
       if (wanted.accountIds) await setAccounts(manager, workspaceId, id, wanted.accountIds);
     });
     return this.get(workspaceId, id);
@@ -108,15 +188,19 @@ export class CampaignsService {
   /** @throws CampaignNotFound, CampaignStatusConflict, CampaignHasNoRecipients */
   async start(workspaceId: string, id: string): Promise<CampaignDetails> {
     await this.database.transaction(async (manager) => {
-      const { status, startAt } = await lock(manager, workspaceId, id);
+      const campaign = await lock(manager, workspaceId, id);
+      const { status, startAt } = campaign;
       if (status === 'running' || status === 'scheduled') return;
       if (status !== 'draft') throw new CampaignStatusConflict('started', status);
       await assertRecipients(manager, id);
+      assertAllowed(await this.zones.refresh(manager, campaign));
       const isLater = startAt !== null && startAt.getTime() > Date.now();
       await manager.update(
         Campaign,
         { id },
-        isLater ? { status: 'scheduled' } : { status: 'running', startedAt: new Date() },
+        isLater
+          ? { status: 'scheduled' }
+          : { status: 'running', startedAt: new Date(), watchedFrom: () => 'now()' },
       );
     });
     return this.get(workspaceId, id);
@@ -144,13 +228,23 @@ export class CampaignsService {
       throw new CampaignStatusConflict('resumed', status);
     if (again) while (await this.sendFailedAgain(id));
     await this.database.transaction(async (manager) => {
-      const { status: now, startedAt } = await lock(manager, workspaceId, id);
+      const campaign = await lock(manager, workspaceId, id);
+      const { status: now, startedAt, pacing } = campaign;
+      if (pacing) await spread(manager, campaign);
       if (now === 'running') return;
       if (now !== 'paused' && now !== 'completed') throw new CampaignStatusConflict('resumed', now);
+      assertAllowed(await this.zones.refresh(manager, campaign));
+      await this.zones.postpone(manager, id);
       await manager.update(
         Campaign,
         { id },
-        { status: 'running', pauseReason: null, finishedAt: null, startedAt: startedAt ?? new Date() },
+        {
+          status: 'running',
+          pauseReason: null,
+          finishedAt: null,
+          startedAt: startedAt ?? new Date(),
+          watchedFrom: () => 'now()',
+        },
       );
     });
     return this.get(workspaceId, id);
@@ -181,7 +275,7 @@ export class CampaignsService {
   /** Starts the scheduled campaigns whose time has come. */
   async startDue(): Promise<void> {
     await this.database.query(
-      `update campaigns set status = 'running', started_at = now() where status = 'scheduled' and start_at <= now()`,
+      `update campaigns set status = 'running', started_at = now(), watched_from = now() where status = 'scheduled' and start_at <= now()`,
     );
   }
 
@@ -204,23 +298,65 @@ export class CampaignsService {
     };
   }
 
-  /** Stores the file of a message, and finds the mistakes of its templates. */
-  private async prepare(
-    workspaceId: string,
-    { metadata, ...wanted }: CampaignMessageDto,
-  ): Promise<CampaignMessage> {
-    // Any recipient: the content does not depend on it.
-    const dto = Object.assign(toDto(SendMessageDto, {}), wanted, { to: 'campaign' });
-    parseMessageTemplate(wanted);
-    const { text, media, content } = await this.contents.prepare(workspaceId, dto, () => Promise.resolve());
-    const { caption } = wanted.media ?? {};
+  /** What became of the messages, in all, per account and per variant. */
+  async stats(workspaceId: string, id: string): Promise<CampaignStatsResponse> {
+    const { variants } = await this.get(workspaceId, id);
+    const rows = await this.database.query<StatsRow[]>(
+      `select grouping(m.account_id, r.variant, m.error_code) as kind, m.account_id as "accountId", r.variant, m.error_code as code, count(*)::int as count,
+         ${funnelColumns}
+       from messages m left join campaign_recipients r on ${variants ? '' : 'false and'} r.campaign_id = m.campaign_id and r.id = m.id
+       where m.campaign_id = $1 group by grouping sets ((), (m.account_id), (r.variant), (m.error_code))
+       order by count desc`,
+      [id],
+    );
+    // Which columns a row does not group by: one bit for each, the last one for the error.
+    const of = (kind: number) => rows.filter((row) => row.kind === kind);
+    const funnelOf = ({ sent, delivered, read, failed }: StatsRow) => ({ sent, delivered, read, failed });
     return {
-      type: dto.type,
-      text: media ? null : text,
-      media: media && { ...media, caption: caption ?? null },
-      content,
-      metadata: metadata ?? {},
+      funnel: funnelOf(of(7)[0]!),
+      failures: of(6).flatMap(({ code, count }) => (code === null ? [] : [{ code, count }])),
+      accounts: of(3).map((row) => ({ accountId: row.accountId!, ...funnelOf(row) })),
+      variants: (variants ?? []).map(({ share }, index) => {
+        const variant = variantName(index);
+        const row = of(5).find((one) => one.variant === variant);
+        return { variant, share, ...(row ? funnelOf(row) : nothing) };
+      }),
     };
+  }
+
+  /**
+   * Sends the message to one number, as a message of its own that counts for nothing in the campaign.
+   * @throws CampaignNotFound, AccountNotFound, NoAccountReady, ValidationFailed if a variable is missing, MessageLimitReached
+   */
+  async test(
+    workspaceId: string,
+    id: string,
+    { to, variables, accountId }: TestCampaignDto,
+  ): Promise<Message> {
+    const campaign = await this.get(workspaceId, id);
+    const { accountIds } = campaign;
+    const [first] = await this.database.query<{ id: string; variables: Record<string, string> }[]>(
+      'select id, variables from campaign_recipients where campaign_id = $1 order by id limit 1',
+      [id],
+    );
+    const values = variables === undefined ? first?.variables : valuesOf(variables);
+    const template = CampaignTemplate.allOf(campaign)[variantOf(campaign, first?.id ?? id)]!;
+    const { content, problem } = template.render({
+      id: first?.id ?? id,
+      recipient: parseDestination(to)!.chatId.replace(/@c\.us$/, ''),
+      variables: values ?? {},
+    });
+    if (!content)
+      throw new ValidationFailed([{ path: 'variables', message: `do not fit: the message ${problem}` }]);
+    const [ready] = await this.database.query<{ id: string }[]>(
+      `select a.id from accounts a where a.id = any($1) and ${maySend('a')} order by a.id limit 1`,
+      [accountIds],
+    );
+    const account = accountId ?? ready?.id;
+    if (account === undefined) throw new NoAccountReady();
+    const { type, metadata } = template.message;
+    const wanted = Object.assign(toDto(SendMessageDto, {}), { to, type, accountId: account, metadata });
+    return this.accepting.acceptPrepared(workspaceId, wanted, content);
   }
 
   /** @throws AccountNotFound */
@@ -249,10 +385,13 @@ export class CampaignsService {
   private async sendFailedAgain(id: string): Promise<boolean> {
     const [, changed] = await this.database.query<[unknown[], number]>(
       `with failed as (select id from messages where campaign_id = $1 and status in ('failed', 'expired') limit ${batchSize} for update)
-       update messages m set status = 'queued', attempts = 0, resends = m.resends + 1, next_attempt_at = now(), failed_at = null,
+       update messages m set attempts = 0, resends = m.resends + 1, next_attempt_at = now(), failed_at = null,
+         -- In a paced campaign each then gets its time.
+         status = case when c.pacing is null then 'queued' else 'scheduled' end,
+         scheduled_for = case when c.pacing is null then null else now() + interval '1 hour' end,
          error_code = null, error_message = null, expires_at = null,
          whatsapp_id = '3EB0' || upper(left(encode(sha256(convert_to(m.id || '/' || m.resends + 1, 'UTF8')), 'hex'), 18))
-       from failed where m.id = failed.id`,
+       from failed, campaigns c where m.id = failed.id and c.id = $1`,
       [id],
     );
     return changed === batchSize;
@@ -290,4 +429,50 @@ async function setAccounts(
      on conflict do nothing`,
     [id, workspaceId, accountIds],
   );
+}
+
+/** The sending times of a request. Null: any time. */
+function timesOf({ windows, quietHours, timeZone }: SendingTimesDto): SendingTimesDto | null {
+  const times = Object.fromEntries(
+    Object.entries({ windows, quietHours, timeZone }).filter(([, value]) => value != null),
+  ) as SendingTimesDto;
+  return Object.keys(times).length === 0 ? null : times;
+}
+
+/** Whether an account waits between two messages. */
+function hasGaps(pacing: CampaignPacingDto | null | undefined): boolean {
+  return secondsPerMessage(campaignPaceOf(pacing)) > 0;
+}
+
+/** @throws CampaignNeverAllowed */
+function assertAllowed(neverAllowed: string[]): void {
+  if (neverAllowed.length > 0) throw new CampaignNeverAllowed(neverAllowed[0]!);
+}
+
+/** The messages that accounts have already leave one after the other at the pace of the campaign. */
+async function spread(manager: EntityManager, { id, pacing }: Campaign): Promise<void> {
+  const pace = campaignPaceOf(pacing);
+  await manager.query(
+    `with queue as (select m.id, m.account_id, row_number() over (partition by m.account_id order by m.seq) - 1 as place
+         from messages m where m.campaign_id = $1 and m.stage is not null and m.stage in ('queued', 'scheduled') and m.attempts = 0),
+       begun as (select account_id, greatest(next_at, now()) as at from campaign_accounts where campaign_id = $1),
+       timed as (select queue.id, queue.account_id, begun.at + coalesce(place / $3::int, 0) * interval '1 day'
+           + coalesce(place % $3::int, place) * $2::float8 * interval '1 second' as at
+         from queue join begun on begun.account_id = queue.account_id),
+       moved as (update messages m set status = 'scheduled', scheduled_for = timed.at from timed where m.id = timed.id)
+     update campaign_accounts ca set next_at = last.at + $2::float8 * interval '1 second'
+     from (select account_id, max(at) as at from timed group by account_id) last
+     where ca.campaign_id = $1 and ca.account_id = last.account_id`,
+    [id, secondsPerMessage(pace), pace.dailyCap],
+  );
+}
+
+/** @throws ValidationFailed */
+function valuesOf(variables: Record<string, unknown>): Record<string, string> {
+  try {
+    return toVariables(variables);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new ValidationFailed([{ path: 'variables', message: error.message }]);
+  }
 }

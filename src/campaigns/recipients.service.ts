@@ -13,6 +13,7 @@ import type { ListRecipientsQuery, LoadResponse, PreviewItem, RecipientResponse 
 import type { InvalidLine } from './lists/list-rows.js';
 import { type PreparedLines, readInThread } from './lists/list-thread.js';
 import type { ListOptions } from './lists/read-list.js';
+import { variantOf } from './variants.js';
 
 /** How many lists of one workspace are read at the same time. */
 const loadsAtOnce = 2;
@@ -28,6 +29,7 @@ export interface RecipientRow {
   id: string;
   recipient: string;
   variables: Record<string, string>;
+  variant: string | null;
   account_id: string | null;
   status: RecipientResponse['status'];
   error_code: string | null;
@@ -40,7 +42,7 @@ export interface RecipientRow {
 }
 
 /** SQL: the columns of a recipient `r` of the campaign `c`, with its message `m`. */
-const columns = `r.id, r.recipient, r.variables, m.account_id,
+const columns = `r.id, r.recipient, r.variables, r.variant, m.account_id,
   coalesce(case when m.status = 'scheduled' then 'queued' else m.status end,
     case when c.status = 'cancelled' then 'cancelled' else 'queued' end) as status,
   m.error_code, m.error_message, m.sent_at, m.delivered_at, m.read_at, r.replied_at, m.failed_at`;
@@ -81,8 +83,8 @@ export class RecipientsService {
     source: Readable,
     options: Pick<ListOptions, 'format' | 'columns' | 'sheet'>,
   ): Promise<LoadResponse> {
-    const { id, workspaceId, message, country } = campaign;
-    const { required } = new CampaignTemplate(message);
+    const { id, workspaceId, country } = campaign;
+    const required = [...new Set(CampaignTemplate.allOf(campaign).flatMap((template) => template.required))];
     const total: LoadResponse = { accepted: 0, duplicates: 0, invalid: [], invalidCount: 0 };
     const knowsPersons = await this.hasSent(workspaceId);
     let header: readonly string[] = [];
@@ -178,11 +180,12 @@ export class RecipientsService {
 
   /** The messages of the first recipients. */
   async preview(campaign: CampaignDetails): Promise<PreviewItem[]> {
-    const template = new CampaignTemplate(campaign.message);
+    const templates = CampaignTemplate.allOf(campaign);
     const rows = await this.list(campaign, { limit: previewed - 1 });
     return rows.map((row) => {
+      const template = templates[variantOf(campaign, row.id)]!;
       const { content, problem } = template.render(row);
-      return { to: row.recipient, type: campaign.message.type, text: content?.text ?? null, problem };
+      return { to: row.recipient, type: template.message.type, text: content?.text ?? null, problem };
     });
   }
 
@@ -208,16 +211,18 @@ export class RecipientsService {
     const [row] = await this.database.query<{ accepted: number; status: CampaignStatus }[]>(
       `with campaign as (select id, status from campaigns where id = $1 for share),
        made as (
-         insert into campaign_recipients (campaign_id, id, workspace_id, person, recipient, variables, account_id)
-         select campaign.id, given.id, $2, given.person, given.recipient, given.variables, ${writer}
-         from campaign, unnest($3::uuid[], $4::text[], $5::text[], $6::jsonb[]) as given (id, person, recipient, variables)
+         insert into campaign_recipients (campaign_id, id, workspace_id, person, recipient, variables, zone, account_id)
+         select campaign.id, given.id, $2, given.person, given.recipient, given.variables, given.zone, ${writer}
+         from campaign, unnest($3::uuid[], $4::text[], $5::text[], $6::jsonb[], $8::text[]) as given (id, person, recipient, variables, zone)
          where campaign.status not in ('completed', 'cancelled') ${knowsPersons ? '' : 'and $7::uuid[] is not null'}
-         on conflict (campaign_id, person) do nothing returning 1),
+         on conflict (campaign_id, person) do nothing returning zone),
+       zoned as (insert into campaign_zones (campaign_id, workspace_id, zone) select distinct $1::uuid, $2::uuid, zone from made
+         on conflict do nothing),
        noted as (
          insert into campaign_changes (campaign_id, workspace_id, new_status, recipients)
          select $1, $2, 'waiting', count(*) from made having count(*) > 0)
        select (select count(*) from made)::int as accepted, status from campaign`,
-      [id, workspaceId, lines.ids, lines.persons, lines.recipients, lines.variables, accountIds],
+      [id, workspaceId, lines.ids, lines.persons, lines.recipients, lines.variables, accountIds, lines.zones],
     );
     return row!;
   }

@@ -115,6 +115,26 @@ export class AcceptService {
     }
   }
 
+  /**
+   * Accepts a message whose content is prepared already.
+   * @throws AccountNotFound, NoAccountReady, MessageLimitReached
+   */
+  async acceptPrepared(
+    workspaceId: string,
+    wanted: SendMessageDto,
+    content: PreparedContent,
+  ): Promise<Message> {
+    const grant = await this.limits.takeMessage(workspaceId);
+    try {
+      const accepted = await insertMessage(this.database, this.runOnPool, workspaceId, wanted, content, {});
+      this.putJob(accepted);
+      return accepted.message;
+    } catch (error) {
+      await this.limits.giveBack(grant, 1);
+      throw error;
+    }
+  }
+
   /** Accepts up to 1,000 messages. Each message has its own result. */
   async acceptBatch(workspaceId: string, wanted: Record<string, unknown>[]): Promise<BatchItemResponse[]> {
     const grant = await this.limits.takeMessages(workspaceId, wanted.length);

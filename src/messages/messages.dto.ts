@@ -44,21 +44,9 @@ import {
 const maxContacts = 50;
 const maxMentions = 256;
 
+/** What a message says. */
 @ApiExtraModels(ContactDto)
-export class SendMessageDto {
-  /** The account that sends. Default: a ready account, preferably the account that last wrote to this recipient. */
-  @Optional()
-  @IsUUID()
-  accountId?: string;
-
-  /**
-   * The recipient: a phone number with country code, or a chat id. `status` posts a story, and the id of a channel (`…@newsletter`) posts
-   * there: then `accountId` is required.
-   * @example +6281234567890
-   */
-  @IsDestination()
-  to!: string;
-
+export class MessageContentDto {
   /** The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`. */
   @Optional()
   @IsIn(messageTypes)
@@ -110,21 +98,6 @@ export class SendMessageDto {
   @Type(() => PollDto)
   poll?: PollDto;
 
-  /** The id of the message to reply to. It must belong to the same account and the same chat. */
-  @Optional()
-  @IsUUID()
-  replyTo?: string;
-
-  /**
-   * The persons that the text or the caption mentions: phone numbers or chat ids. The text contains each as `@` and the digits.
-   * @example ["+6281234567890"]
-   */
-  @Optional()
-  @IsArray()
-  @ArrayMaxSize(maxMentions)
-  @IsRecipient({ each: true })
-  mentions?: string[];
-
   /** For the types `image`, `video` and `voice`: the recipient can open the media once, on a phone. */
   @Optional()
   @IsBoolean()
@@ -143,6 +116,42 @@ export class SendMessageDto {
   @IsBoolean()
   linkPreview?: boolean;
 
+  /** Your own data. Flotilla returns it with the message and in every event of the message. */
+  @Optional()
+  @IsObject()
+  @IsSmallJson()
+  metadata?: Record<string, unknown>;
+}
+
+export class SendMessageDto extends MessageContentDto {
+  /** The account that sends. Default: a ready account, preferably the account that last wrote to this recipient. */
+  @Optional()
+  @IsUUID()
+  accountId?: string;
+
+  /**
+   * The recipient: a phone number with country code, or a chat id. `status` posts a story, and the id of a channel (`…@newsletter`) posts
+   * there: then `accountId` is required.
+   * @example +6281234567890
+   */
+  @IsDestination()
+  to!: string;
+
+  /** The id of the message to reply to. It must belong to the same account and the same chat. */
+  @Optional()
+  @IsUUID()
+  replyTo?: string;
+
+  /**
+   * The persons that the text or the caption mentions: phone numbers or chat ids. The text contains each as `@` and the digits.
+   * @example ["+6281234567890"]
+   */
+  @Optional()
+  @IsArray()
+  @ArrayMaxSize(maxMentions)
+  @IsRecipient({ each: true })
+  mentions?: string[];
+
   @Optional()
   @IsIn(['urgent', 'high', 'normal'])
   priority: Exclude<Priority, 'campaign'> = 'normal';
@@ -156,12 +165,6 @@ export class SendMessageDto {
   @Optional()
   @IsTime()
   expiresAt?: string;
-
-  /** Your own data. Flotilla returns it with the message and in every event of the message. */
-  @Optional()
-  @IsObject()
-  @IsSmallJson()
-  metadata?: Record<string, unknown>;
 }
 
 export class EditMessageDto {

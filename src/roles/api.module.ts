@@ -20,6 +20,7 @@ import { QueueBoard } from '../admin/queue-board.js';
 import { QueuesController } from '../admin/queues.controller.js';
 import { ServersController } from '../instances/servers.controller.js';
 import { CampaignsController } from '../campaigns/campaigns.controller.js';
+import { TemplatesController } from '../campaigns/templates.controller.js';
 import { CampaignsModule } from '../campaigns/campaigns.module.js';
 import { SuppressionsController } from '../campaigns/suppressions.controller.js';
 import { ChatsController } from '../chats/chats.controller.js';
@@ -70,6 +71,7 @@ import { WorkspacesModule } from '../workspaces/workspaces.module.js';
     MessagesController,
     CampaignsController,
     SuppressionsController,
+    TemplatesController,
     MediaController,
     ChatsController,
     GroupsController,

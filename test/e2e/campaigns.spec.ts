@@ -310,6 +310,8 @@ describe('opting out of campaigns', () => {
       from: last,
       text: 'Stop!',
     });
+    const preflight = await workspace.call('POST', `/campaigns/${next}/preflight`);
+    expect(preflight.body).toMatchObject({ reached: 1, leftOut: { suppressed: 1 } });
     await workspace.call('POST', `/campaigns/${next}/start`);
     for (const [id, cancelled, total] of [
       [running, 1, 30],
@@ -445,5 +447,170 @@ describe('opting out of campaigns', () => {
       15_000,
     );
     expect((await workspace.call('PATCH', '/workspace', { optOutWords: null })).body.optOutWords).toBeNull();
+  });
+});
+
+describe('the rules of a campaign', () => {
+  it('keeps its pace and its sending times', async () => {
+    const window = (from: number, to: number) => {
+      const at = (hours: number) => new Date(Date.now() + hours * 3_600_000).toISOString().slice(11, 16);
+      return { from: at(from), to: at(to) };
+    };
+    const id = await newCampaign({
+      accountIds: [accounts[0]!.id],
+      pacing: { gapSeconds: 0.3, jitter: 0, dailyCap: 3 },
+      windows: [window(1, 2)],
+      timeZone: 'UTC',
+    });
+    await upload(id, csvOf(phones.slice(0, 5), 'W'));
+    const started = await workspace.call('POST', `/campaigns/${id}/start`);
+    expect(started.body).toMatchObject({ status: 'running', timeZone: 'UTC', quietHours: null });
+    const running = await workspace.call('PATCH', `/campaigns/${id}`, { windows: null });
+    expect([running.status, running.body.code]).toEqual([409, 'campaign.status_conflict']);
+    await workspace.call('POST', `/campaigns/${id}/pause`);
+    expect(await ledgerOf('W')).toEqual([]);
+    const now = window(-1, 1);
+    const changed = await workspace.call('PATCH', `/campaigns/${id}`, {
+      windows: [now],
+      quietHours: window(2, 3),
+    });
+    expect(changed.body).toMatchObject({
+      windows: [now],
+      pacing: { gapSeconds: { from: 0.3, to: 0.3 }, dailyCap: 3 },
+    });
+    await workspace.call('POST', `/campaigns/${id}/resume`);
+    const sent = await eventually('three', async () => {
+      const entries = await ledgerOf('W');
+      return entries.length === 3 && entries;
+    });
+    const times = sent.map(({ at }) => Date.parse(at)).sort();
+    expect(times[1]! - times[0]!).toBeGreaterThanOrEqual(290);
+    expect(times[2]! - times[1]!).toBeGreaterThanOrEqual(290);
+    expect(await get(id)).toMatchObject({ status: 'running', counts: { queued: 2 } });
+    await workspace.call('POST', `/campaigns/${id}/cancel`);
+
+    const never = await workspace.call('POST', '/campaigns', {
+      name: 'never',
+      accountIds: accountIds(),
+      message: { text: 'x' },
+      windows: [{ from: '22:00', to: '23:00' }],
+      quietHours: { from: '21:00', to: '08:00' },
+    });
+    expect([never.status, never.body.code]).toEqual([400, 'validation.failed']);
+    expect(never.body.errors[0].message).toContain('quiet hours');
+  });
+
+  it('is looked at and tried before it starts', async () => {
+    const id = await newCampaign();
+    await upload(id, csvOf(phones.slice(0, 3), 'F'));
+    const preflight = await workspace.call('POST', `/campaigns/${id}/preflight`);
+    expect(preflight.body).toMatchObject({ reached: 3, leftOut: { invalid: 0, duplicate: 0 } });
+    const test = await workspace.call('POST', `/campaigns/${id}/test`, { to: phones[9] });
+    expect([test.status, test.body.text, test.body.campaignId]).toEqual([
+      202,
+      'Hello Person 0, your code is F-0',
+      null,
+    ]);
+    const own = await workspace.call('POST', `/campaigns/${id}/test`, {
+      to: phones[9],
+      variables: { code: 'F-own' },
+    });
+    expect(own.body.text).toBe('Hello friend, your code is F-own');
+    await eventually('both sent', async () => (await ledgerOf('F')).length === 2);
+    expect((await ledgerOf('F')).map(({ to }) => to)).toEqual([phones[9], phones[9]]);
+    const missing = await workspace.call('POST', `/campaigns/${id}/test`, { to: phones[9], variables: {} });
+    expect([missing.status, missing.body.errors[0].message]).toEqual([
+      400,
+      'do not fit: the message has no value for code',
+    ]);
+    expect(await get(id)).toMatchObject({ status: 'draft', counts: { total: 3, queued: 3, sent: 0 } });
+    const poll = await workspace.call('PATCH', `/campaigns/${id}`, {
+      message: { type: 'poll', poll: { question: '{{name}}?', options: ['Yes', 'No'] } },
+    });
+    expect(poll.status, JSON.stringify(poll.body)).toBe(200);
+    const asked = await workspace.call('POST', `/campaigns/${id}/test`, { to: phones[9] });
+    expect(asked.body).toMatchObject({ type: 'poll', poll: { question: 'Person 0?' } });
+  });
+
+  it('compares variants with choices in their texts', async () => {
+    const message = (text: string) => ({ text, spin: true });
+    const id = await newCampaign({
+      message: undefined,
+      variants: [
+        { share: 3, message: message('{Hello|Hi} {{name}}, V-{{code}} one') },
+        { share: 1, message: message('{Hello|Hi} {{name}}, V-{{code}} two') },
+      ],
+    });
+    await upload(id, csvOf(phones.slice(0, 40), 'X'));
+    const { items } = (await workspace.call('POST', `/campaigns/${id}/preview`)).body;
+    await workspace.call('POST', `/campaigns/${id}/start`);
+    await untilStatus(id, 'completed');
+    const texts = (await ledgerOf('V-X')).map(({ text }) => text);
+    expect(texts).toHaveLength(40);
+    for (const { text } of items) expect(texts).toContain(text);
+    expect(new Set(texts.map((text) => text.split(' ')[0]))).toEqual(new Set(['Hello', 'Hi']));
+
+    const { body: recipients } = await workspace.call('GET', `/campaigns/${id}/recipients?limit=200`);
+    const ofVariant = (variant: string) =>
+      recipients.items.filter((item: { variant: string }) => item.variant === variant).length;
+    const { body: stats } = await workspace.call('GET', `/campaigns/${id}/stats`);
+    expect(stats.funnel).toMatchObject({ sent: 40, failed: 0 });
+    expect(stats.failures).toEqual([]);
+    expect(stats.variants).toMatchObject([
+      { variant: 'A', share: 3, sent: texts.filter((text) => text.endsWith('one')).length },
+      { variant: 'B', share: 1, sent: texts.filter((text) => text.endsWith('two')).length },
+    ]);
+    expect([ofVariant('A'), ofVariant('B')]).toEqual(
+      stats.variants.map(({ sent }: { sent: number }) => sent),
+    );
+    expect(ofVariant('A')).toBeGreaterThan(ofVariant('B'));
+    const sum = (parts: { sent: number }[]) => parts.reduce((total, { sent }) => total + sent, 0);
+    expect(sum(stats.accounts)).toBe(40);
+  });
+
+  it('sends a stored template as it was when the campaign was made', async () => {
+    const made = await workspace.call('POST', '/templates', {
+      name: 'Welcome',
+      message: { text: 'First {{name|friend}} {{code}}' },
+    });
+    expect([made.status, made.body.version, made.body.requiredVariables]).toEqual([201, 1, ['code']]);
+    const path = `/templates/${made.body.id}`;
+    const id = await newCampaign({ message: undefined, templateId: made.body.id });
+    const changed = await workspace.call('PATCH', path, { message: { text: 'Second {{code}}' } });
+    expect(changed.body).toMatchObject({ name: 'Welcome', version: 2, message: { text: 'Second {{code}}' } });
+    expect((await workspace.call('PATCH', path, { name: 'Hello' })).body).toMatchObject({
+      name: 'Hello',
+      version: 2,
+    });
+    expect(await get(id)).toMatchObject({
+      templateId: made.body.id,
+      templateVersion: 1,
+      message: { text: 'First {{name|friend}} {{code}}' },
+    });
+    const { body: versions } = await workspace.call('GET', `${path}/versions?limit=1`);
+    expect(versions).toMatchObject({ items: [{ version: 2 }], nextCursor: '2' });
+    const older = await workspace.call('GET', `${path}/versions?cursor=2`);
+    expect(older.body.items).toMatchObject([{ version: 1 }]);
+    const second = await newCampaign({ message: undefined, templateId: made.body.id, templateVersion: 2 });
+    expect((await get(second)).message.text).toBe('Second {{code}}');
+    const none = await workspace.call('PATCH', `/campaigns/${second}`, {
+      templateId: made.body.id,
+      templateVersion: 3,
+    });
+    expect([none.status, none.body.code]).toEqual([404, 'template.not_found']);
+    const both = await workspace.call('PATCH', `/campaigns/${second}`, {
+      templateId: made.body.id,
+      message: { text: 'x' },
+    });
+    expect([both.status, both.body.errors[0].path], JSON.stringify(both.body)).toEqual([400, 'message']);
+    expect((await workspace.call('GET', '/templates')).body.items).toHaveLength(1);
+    const stranger = await flotilla.newWorkspace();
+    expect((await stranger.call('GET', path)).status).toBe(404);
+    expect((await workspace.call('DELETE', path)).status).toBe(204);
+    expect((await workspace.call('GET', path)).status).toBe(404);
+    await upload(id, csvOf(phones.slice(0, 1), 'K'));
+    await workspace.call('POST', `/campaigns/${id}/start`);
+    await untilStatus(id, 'completed');
+    expect((await ledgerOf('K')).map(({ text }) => text)).toEqual(['First Person 0 K-0']);
   });
 });

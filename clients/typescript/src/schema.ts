@@ -785,7 +785,7 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Changes a draft. After the start, only its name and its accounts can change.
+         * Changes a draft. After the start, its name and its accounts can change, and while it is paused, its pace, limits and sending times.
          * @description Needs a key with the role sender or more, or the admin key.
          */
         patch: operations["campaigns.update"];
@@ -850,6 +850,67 @@ export interface paths {
          * @description Needs a key with the role viewer or more, or the admin key.
          */
         post: operations["campaigns.preview"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/preflight": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What the campaign will do: how many recipients get the message, who is left out and why, when it ends, what it costs in daily budgets,
+         *     and what is risky. It changes nothing.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        post: operations["campaigns.preflight"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What became of the messages: the funnel in all, per account and per variant, and the reasons of failures.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["campaigns.stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/campaigns/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sends the message to one number, for example your own. It counts for nothing in the campaign.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["campaigns.test"];
         delete?: never;
         options?: never;
         head?: never;
@@ -976,7 +1037,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/suppressions": {
+    "/api/v1/templates": {
         parameters: {
             query?: never;
             header?: never;
@@ -984,65 +1045,51 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Lists the suppressions, newest first.
+         * Lists templates, newest first.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
-        get: operations["suppressions.list"];
+        get: operations["templates.list"];
         put?: never;
         /**
-         * Suppresses a person for all accounts of the workspace, and cancels the campaign messages that wait for the person. Whoever is
-         *     suppressed already stays as before.
+         * Stores a message.
          * @description Needs a key with the role sender or more, or the admin key.
          */
-        post: operations["suppressions.add"];
+        post: operations["templates.create"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/suppressions/{id}": {
+    "/api/v1/templates/{id}": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /**
+         * One template, with its newest version.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["templates.get"];
         put?: never;
         post?: never;
         /**
-         * Lets a person get campaigns again. Messages that were cancelled stay cancelled.
+         * Deletes a template with its versions. Campaigns keep the text that they have.
          * @description Needs a key with the role sender or more, or the admin key.
          */
-        delete: operations["suppressions.remove"];
+        delete: operations["templates.delete"];
         options?: never;
         head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/suppressions/import": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
         /**
-         * Suppresses the persons of a list of any size: JSON, NDJSON (`application/x-ndjson`), CSV (`text/csv`) with a header, or XLSX. The
-         *     column `reason` is kept. The same list again adds nothing. An import publishes no events.
+         * Changes a template. A message makes a new version; campaigns keep the one that they have.
          * @description Needs a key with the role sender or more, or the admin key.
          */
-        post: operations["suppressions.import"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
+        patch: operations["templates.update"];
         trace?: never;
     };
-    "/api/v1/suppressions/export.csv": {
+    "/api/v1/templates/{id}/versions": {
         parameters: {
             query?: never;
             header?: never;
@@ -1050,10 +1097,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * All suppressions as CSV. `POST /suppressions/import` takes the file.
+         * Lists the versions of a template, newest first.
          * @description Needs a key with the role viewer or more, or the admin key.
          */
-        get: operations["suppressions.export"];
+        get: operations["templates.versions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3079,18 +3126,6 @@ export interface components {
              */
             to: string;
             /**
-             * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
-             * @default text
-             * @enum {string|null}
-             */
-            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice" | null;
-            /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
-            media?: components["schemas"]["MediaSourceDto"] | null;
-            /** @description For the type `location`. */
-            location?: components["schemas"]["LocationDto"] | null;
-            /** @description For the type `poll`. */
-            poll?: components["schemas"]["PollDto"] | null;
-            /**
              * Format: uuid
              * @description The id of the message to reply to. It must belong to the same account and the same chat.
              */
@@ -3102,6 +3137,23 @@ export interface components {
              *     ]
              */
             mentions?: string[] | null;
+            /**
+             * @default normal
+             * @enum {string|null}
+             */
+            priority?: "high" | "normal" | "urgent" | null;
+            /**
+             * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
+             * @default text
+             * @enum {string|null}
+             */
+            type?: "audio" | "contact" | "document" | "image" | "location" | "poll" | "sticker" | "text" | "video" | "voice" | null;
+            /** @description For the types `image`, `video`, `audio`, `voice`, `document` and `sticker`. */
+            media?: components["schemas"]["MediaSourceDto"] | null;
+            /** @description For the type `location`. */
+            location?: components["schemas"]["LocationDto"] | null;
+            /** @description For the type `poll`. */
+            poll?: components["schemas"]["PollDto"] | null;
             /** @description For the types `image`, `video` and `voice`: the recipient can open the media once, on a phone. */
             viewOnce?: boolean | null;
             /**
@@ -3111,11 +3163,6 @@ export interface components {
             gif?: boolean | null;
             /** @description For the type `text`: `false` sends it without a preview of its link. */
             linkPreview?: boolean | null;
-            /**
-             * @default normal
-             * @enum {string|null}
-             */
-            priority?: "high" | "normal" | "urgent" | null;
             /** @description Your own data. Flotilla returns it with the message and in every event of the message. */
             metadata?: {
                 [key: string]: unknown;
@@ -3627,6 +3674,70 @@ export interface components {
         };
         /**
          * @example {
+         *       "from": 45,
+         *       "to": 60
+         *     }
+         */
+        CampaignGapDto: {
+            /** @example 45 */
+            from: number;
+            /** @example 60 */
+            to: number;
+        };
+        /**
+         * @example {
+         *       "size": 20,
+         *       "pauseSeconds": 180
+         *     }
+         */
+        CampaignBatchDto: {
+            /** @example 20 */
+            size: number;
+            /** @example 180 */
+            pauseSeconds: number;
+        };
+        /**
+         * @example {
+         *       "gapSeconds": {
+         *         "from": 45,
+         *         "to": 60
+         *       }
+         *     }
+         */
+        CampaignPacingDto: {
+            /**
+             * @description Seconds between two messages: a number, or a range. Default: the preset's, else 0.
+             * @example {
+             *       "from": 45,
+             *       "to": 60
+             *     }
+             */
+            gapSeconds?: components["schemas"]["CampaignGapDto"] & (number | components["schemas"]["CampaignGapDto"]);
+            /**
+             * @description A set of values for the fields below; a field that is given replaces its value. Seconds between messages, messages in a batch and
+             *     seconds of a pause: `paranoid` 90 to 120, 10, 300; `safe` 45 to 60, 20, 180; `balanced` 30 to 45, 25, 150; `fast` 20 to 30, 30, 120;
+             *     `aggressive` 10 to 20, 40, 90. The names are those of the system that the values come from. They promise nothing.
+             * @enum {string}
+             */
+            preset?: "aggressive" | "balanced" | "fast" | "paranoid" | "safe";
+            /** @description The random variation of gaps and pauses. 0.25 means up to a quarter shorter or longer. Default: 0.25. */
+            jitter?: number;
+            /** @description Default: the preset's, else no pauses. */
+            batch?: components["schemas"]["CampaignBatchDto"];
+            /** @description The maximum number of messages of this campaign, for each account and UTC day. Default: the daily budget of the account only. */
+            dailyCap?: number;
+        };
+        /** @example {} */
+        CampaignSafetyDto: {
+            /** @description It pauses if more than so many percent of its last messages have failed. 100: it never does. Default: 30. */
+            failedPercent?: number;
+            /** @description How many messages must have ended first, and how many of the last ones count. Default: 50. */
+            ofLast?: number;
+            /** @description An account gets no recipient for so many seconds after its owner wrote a message on the phone. Default: 0. */
+            afterPhoneSeconds?: number;
+        };
+        /**
+         * @example {
          *       "text": "Your parcel is on its way."
          *     }
          */
@@ -3638,6 +3749,8 @@ export interface components {
             text?: string | null;
             /** @description For the type `contact`: one contact or a list. */
             contact?: components["schemas"]["ContactDto"] | components["schemas"]["ContactDto"][] | null;
+            /** @description The texts have choices such as `{Hello|Good day}`: each recipient gets one of them, and always the same one. Default: false. */
+            spin?: boolean | null;
             /**
              * @description The type of the message. It decides which field is required: `text`, `media`, `location`, `contact` or `poll`.
              * @default text
@@ -3666,14 +3779,73 @@ export interface components {
         };
         /**
          * @example {
+         *       "share": 1,
+         *       "message": {
+         *         "text": "Your parcel is on its way."
+         *       }
+         *     }
+         */
+        CampaignVariantDto: {
+            /** @description Its part of the recipients, in proportion to the shares of the other variants. */
+            share: number;
+            message: components["schemas"]["CampaignMessageDto"];
+        };
+        /**
+         * @example {
+         *       "days": [
+         *         "mon",
+         *         "tue",
+         *         "wed",
+         *         "thu",
+         *         "fri"
+         *       ],
+         *       "from": "09:00",
+         *       "to": "17:00"
+         *     }
+         */
+        SendingWindowDto: {
+            /**
+             * @description The days on which the window begins. Default: every day.
+             * @example [
+             *       "mon",
+             *       "tue",
+             *       "wed",
+             *       "thu",
+             *       "fri"
+             *     ]
+             */
+            days?: ("mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun")[];
+            /** @example 09:00 */
+            from: string;
+            /**
+             * @description `24:00` is the end of the day.
+             * @example 17:00
+             */
+            to: string;
+        };
+        /**
+         * @example {
+         *       "from": "21:00",
+         *       "to": "08:00"
+         *     }
+         */
+        QuietHoursDto: {
+            /** @example 21:00 */
+            from: string;
+            /** @example 08:00 */
+            to: string;
+        };
+        /**
+         * @example {
          *       "name": "Spring sale",
          *       "accountIds": [
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
+         *       "country": "ID",
          *       "message": {
-         *         "text": "Your parcel is on its way."
+         *         "text": "Hello {{name|friend}}"
          *       },
-         *       "country": "ID"
+         *       "timeZone": "Asia/Jakarta"
          *     }
          */
         CreateCampaignDto: {
@@ -3686,12 +3858,56 @@ export interface components {
             name: string;
             /** @description The accounts that send. Each recipient gets the message from one of them. */
             accountIds: string[];
-            message: components["schemas"]["CampaignMessageDto"];
             /**
              * @description The country of numbers without a country code. Default: `defaultCountry` of the workspace.
              * @example ID
              */
             country?: string | null;
+            /** @description Default: as fast as the accounts. */
+            pacing?: components["schemas"]["CampaignPacingDto"] | null;
+            safety?: components["schemas"]["CampaignSafetyDto"] | null;
+            /** @description Who got a message of another campaign of the workspace in so many days is left out. Default: nobody is. */
+            notWithinDays?: number | null;
+            /**
+             * @example {
+             *       "text": "Hello {{name|friend}}"
+             *     }
+             */
+            message?: components["schemas"]["CampaignMessageDto"] | null;
+            /** @description Several messages to compare. Chance chooses for each recipient, by the shares. */
+            variants?: components["schemas"]["CampaignVariantDto"][] | null;
+            /**
+             * Format: uuid
+             * @description A stored template. The campaign keeps its text: later versions change nothing.
+             */
+            templateId?: string | null;
+            /** @description Default: the newest version. */
+            templateVersion?: number | null;
+            /** @description Default: every time outside the quiet hours. */
+            windows?: components["schemas"]["SendingWindowDto"][] | null;
+            /** @description Default: none. */
+            quietHours?: components["schemas"]["QuietHoursDto"] | null;
+            /**
+             * @description Whose clock counts. `recipient` (default): the clock of the country of the number; where a country has several zones, a time is allowed
+             *     only if it is allowed in all of them. The IANA name of a zone: its clock, for everybody.
+             * @example Asia/Jakarta
+             */
+            timeZone?: string | null;
+        };
+        /**
+         * @example {
+         *       "variant": "variant",
+         *       "share": 1,
+         *       "message": {}
+         *     }
+         */
+        CampaignVariantResponse: {
+            /** @description `A` is the first one. */
+            variant: string;
+            share: number;
+            message: {
+                [key: string]: unknown;
+            };
         };
         /**
          * @example {
@@ -3733,7 +3949,42 @@ export interface components {
          *         "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
          *       ],
          *       "message": {},
+         *       "variants": [
+         *         {
+         *           "variant": "variant",
+         *           "share": 1,
+         *           "message": {}
+         *         }
+         *       ],
+         *       "templateId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "templateVersion": 1,
          *       "country": "country",
+         *       "pacing": {
+         *         "gapSeconds": {
+         *           "from": 45,
+         *           "to": 60
+         *         }
+         *       },
+         *       "safety": {},
+         *       "windows": [
+         *         {
+         *           "days": [
+         *             "mon",
+         *             "tue",
+         *             "wed",
+         *             "thu",
+         *             "fri"
+         *           ],
+         *           "from": "09:00",
+         *           "to": "17:00"
+         *         }
+         *       ],
+         *       "quietHours": {
+         *         "from": "21:00",
+         *         "to": "08:00"
+         *       },
+         *       "notWithinDays": 1,
+         *       "timeZone": "timeZone",
          *       "counts": {
          *         "total": 1,
          *         "queued": 1,
@@ -3762,13 +4013,27 @@ export interface components {
             name: string;
             /** @enum {string} */
             status: "cancelled" | "completed" | "draft" | "paused" | "running" | "scheduled";
-            /** @description Why it is paused: `user_initiated`. */
+            /**
+             * @description Why it is paused. `user_initiated`: a caller paused it. `failure_rate`: too many of its last messages failed. `refusals`: WhatsApp refused
+             *     messages of all its accounts. `never_allowed`: no moment is inside its sending times for some recipients.
+             */
             pauseReason: string | null;
             accountIds: string[];
+            /** @description What each recipient gets. With variants: the first one. */
             message: {
                 [key: string]: unknown;
             };
+            variants: components["schemas"]["CampaignVariantResponse"][] | null;
+            templateId: string | null;
+            templateVersion: number | null;
             country: string | null;
+            pacing: components["schemas"]["CampaignPacingDto"] | null;
+            safety: components["schemas"]["CampaignSafetyDto"] | null;
+            windows: components["schemas"]["SendingWindowDto"][] | null;
+            quietHours: components["schemas"]["QuietHoursDto"] | null;
+            notWithinDays: number | null;
+            /** @description `recipient`, or the name of a zone. */
+            timeZone: string;
             counts: components["schemas"]["CampaignCounts"];
             /** @description Lines of the lists that name no recipient. `GET /campaigns/:id/invalid.csv` has them. */
             invalidCount: number;
@@ -3787,7 +4052,14 @@ export interface components {
             /** Format: date-time */
             finishedAt: string | null;
         };
-        /** @example {} */
+        /**
+         * @example {
+         *       "message": {
+         *         "text": "Hello {{name|friend}}"
+         *       },
+         *       "timeZone": "Asia/Jakarta"
+         *     }
+         */
         UpdateCampaignDto: {
             /**
              * Format: date-time
@@ -3796,7 +4068,34 @@ export interface components {
             startAt?: string | null;
             name?: string | null;
             accountIds?: string[] | null;
+            pacing?: components["schemas"]["CampaignPacingDto"] | null;
+            safety?: components["schemas"]["CampaignSafetyDto"] | null;
+            notWithinDays?: number | null;
+            /**
+             * @example {
+             *       "text": "Hello {{name|friend}}"
+             *     }
+             */
             message?: components["schemas"]["CampaignMessageDto"] | null;
+            /** @description Several messages to compare. Chance chooses for each recipient, by the shares. */
+            variants?: components["schemas"]["CampaignVariantDto"][] | null;
+            /**
+             * Format: uuid
+             * @description A stored template. The campaign keeps its text: later versions change nothing.
+             */
+            templateId?: string | null;
+            /** @description Default: the newest version. */
+            templateVersion?: number | null;
+            /** @description Default: every time outside the quiet hours. */
+            windows?: components["schemas"]["SendingWindowDto"][] | null;
+            /** @description Default: none. */
+            quietHours?: components["schemas"]["QuietHoursDto"] | null;
+            /**
+             * @description Whose clock counts. `recipient` (default): the clock of the country of the number; where a country has several zones, a time is allowed
+             *     only if it is allowed in all of them. The IANA name of a zone: its clock, for everybody.
+             * @example Asia/Jakarta
+             */
+            timeZone?: string | null;
         };
         /**
          * @example {
@@ -3842,6 +4141,7 @@ export interface components {
          *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
          *       "to": "6281234567890",
          *       "variables": {},
+         *       "variant": "variant",
          *       "status": "cancelled",
          *       "error": {
          *         "code": "code",
@@ -3862,6 +4162,8 @@ export interface components {
             variables: {
                 [key: string]: string;
             };
+            /** @description Which variant the recipient got. Null: no account has the recipient yet, or the campaign has no variants. */
+            variant: string | null;
             /** @enum {string} */
             status: "cancelled" | "delivered" | "expired" | "failed" | "played" | "queued" | "read" | "sending" | "sent" | "unknown";
             error: components["schemas"]["MessageError"] | null;
@@ -3911,6 +4213,248 @@ export interface components {
         PreviewResponse: {
             items: components["schemas"]["PreviewItem"][];
         };
+        /**
+         * @example {
+         *       "invalid": 1,
+         *       "duplicate": 1,
+         *       "missingVariable": 1,
+         *       "receivedRecently": 1,
+         *       "neverAllowed": 1
+         *     }
+         */
+        PreflightLeftOut: {
+            /** @description Lines of the lists that name no recipient, or lack a variable. `GET /campaigns/:id/invalid.csv` has them. */
+            invalid: number;
+            /** @description Lines of the lists with a person that the campaign had already. */
+            duplicate: number;
+            /** @description Recipients without a variable that the message needs, because the message changed after the upload. */
+            missingVariable: number;
+            /** @description Persons who got a message of another campaign within `notWithinDays` of the campaign. */
+            receivedRecently: number;
+            /** @description Recipients in countries where no moment is inside the sending times. */
+            neverAllowed: number;
+        };
+        /**
+         * @example {
+         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "messages": 1,
+         *       "end": "end",
+         *       "budgetDays": 1
+         *     }
+         */
+        PreflightAccount: {
+            accountId: string;
+            messages: number;
+            /** @description When its last message leaves. Null: it sends none, or nobody can tell. */
+            end: string | null;
+            /** @description How many days' budgets its messages use up. 0 if the account is not paced. */
+            budgetDays: number;
+        };
+        /**
+         * @example {
+         *       "start": "start",
+         *       "end": "end",
+         *       "budgetDays": 1,
+         *       "accounts": [
+         *         {
+         *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *           "messages": 1,
+         *           "end": "end",
+         *           "budgetDays": 1
+         *         }
+         *       ]
+         *     }
+         */
+        PreflightEstimate: {
+            start: string;
+            /** @description When the last message leaves. Null: never, because budgets or sending times are closed for good. */
+            end: string | null;
+            /** @description How many days' budgets of an account the campaign uses up, for all accounts together. */
+            budgetDays: number;
+            accounts: components["schemas"]["PreflightAccount"][];
+        };
+        /**
+         * @example {
+         *       "code": "code",
+         *       "message": "message",
+         *       "path": "path",
+         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
+         *     }
+         */
+        PreflightWarning: {
+            /**
+             * @description `campaign.no_recipients`, `campaign.start_in_past`, `campaign.never_allowed`, `account.not_ready`, `account.warm_up`,
+             *     `account.cold_paused`, `text.identical`, `text.no_opt_out`, `text.link_shortener`, `text.long`, `text.capitals` or
+             *     `text.single_braces`.
+             */
+            code: string;
+            /** @description What the risk is, and what to do. */
+            message: string;
+            /** @description Where the text is in the message, for example `media.caption`. */
+            path: string | null;
+            accountId: string | null;
+        };
+        /**
+         * @example {
+         *       "reached": 1,
+         *       "leftOut": {
+         *         "invalid": 1,
+         *         "duplicate": 1,
+         *         "missingVariable": 1,
+         *         "receivedRecently": 1,
+         *         "neverAllowed": 1
+         *       },
+         *       "estimate": {
+         *         "start": "start",
+         *         "end": "end",
+         *         "budgetDays": 1,
+         *         "accounts": [
+         *           {
+         *             "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *             "messages": 1,
+         *             "end": "end",
+         *             "budgetDays": 1
+         *           }
+         *         ]
+         *       },
+         *       "warnings": [
+         *         {
+         *           "code": "code",
+         *           "message": "message",
+         *           "path": "path",
+         *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
+         *         }
+         *       ]
+         *     }
+         */
+        PreflightResponse: {
+            /** @description How many recipients will get the message. */
+            reached: number;
+            leftOut: components["schemas"]["PreflightLeftOut"];
+            estimate: components["schemas"]["PreflightEstimate"];
+            warnings: components["schemas"]["PreflightWarning"][];
+        };
+        /**
+         * @example {
+         *       "sent": 1,
+         *       "delivered": 1,
+         *       "read": 1,
+         *       "failed": 1
+         *     }
+         */
+        FunnelResponse: {
+            sent: number;
+            delivered: number;
+            read: number;
+            failed: number;
+        };
+        /**
+         * @example {
+         *       "code": "code",
+         *       "count": 1
+         *     }
+         */
+        CampaignFailures: {
+            /** @description The `error.code` of the messages. */
+            code: string;
+            count: number;
+        };
+        /**
+         * @example {
+         *       "sent": 1,
+         *       "delivered": 1,
+         *       "read": 1,
+         *       "failed": 1,
+         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
+         *     }
+         */
+        AccountFunnel: {
+            sent: number;
+            delivered: number;
+            read: number;
+            failed: number;
+            accountId: string;
+        };
+        /**
+         * @example {
+         *       "sent": 1,
+         *       "delivered": 1,
+         *       "read": 1,
+         *       "failed": 1,
+         *       "variant": "variant",
+         *       "share": 1
+         *     }
+         */
+        VariantFunnel: {
+            sent: number;
+            delivered: number;
+            read: number;
+            failed: number;
+            /** @description `A` is the first one. */
+            variant: string;
+            share: number;
+        };
+        /**
+         * @example {
+         *       "funnel": {
+         *         "sent": 1,
+         *         "delivered": 1,
+         *         "read": 1,
+         *         "failed": 1
+         *       },
+         *       "failures": [
+         *         {
+         *           "code": "code",
+         *           "count": 1
+         *         }
+         *       ],
+         *       "accounts": [
+         *         {
+         *           "sent": 1,
+         *           "delivered": 1,
+         *           "read": 1,
+         *           "failed": 1,
+         *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
+         *         }
+         *       ],
+         *       "variants": [
+         *         {
+         *           "sent": 1,
+         *           "delivered": 1,
+         *           "read": 1,
+         *           "failed": 1,
+         *           "variant": "variant",
+         *           "share": 1
+         *         }
+         *       ]
+         *     }
+         */
+        CampaignStatsResponse: {
+            funnel: components["schemas"]["FunnelResponse"];
+            /** @description Why messages failed or were left out, the most frequent reason first. */
+            failures: components["schemas"]["CampaignFailures"][];
+            accounts: components["schemas"]["AccountFunnel"][];
+            /** @description Empty for a campaign without variants. */
+            variants: components["schemas"]["VariantFunnel"][];
+        };
+        /**
+         * @example {
+         *       "to": "6281234567890"
+         *     }
+         */
+        TestCampaignDto: {
+            /** @description The phone number or chat id that gets the message. */
+            to: string;
+            /** @description The values of variables. Default: those of the first recipient. */
+            variables?: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * Format: uuid
+             * @description Default: the first account of the campaign that is ready.
+             */
+            accountId?: string | null;
+        };
         /** @example {} */
         ResumeCampaignDto: {
             /**
@@ -3922,49 +4466,67 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
-         *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
-         *       "to": "6281234567890",
-         *       "source": "import",
-         *       "reason": "reason",
-         *       "messageId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
-         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
-         *       "createdAt": "2026-11-25T10:00:00.000Z"
+         *       "name": "Welcome",
+         *       "message": {
+         *         "text": "Your parcel is on its way."
+         *       }
          *     }
          */
-        SuppressionResponse: {
-            id: string;
-            workspaceId: string;
-            /** @description The digits of the phone number with country code, or the id of a hidden number. */
-            to: string;
-            /**
-             * @description `manual`: by `POST /suppressions`. `import`: from a list. `reply`: the person has opted out.
-             * @enum {string}
-             */
-            source: "import" | "manual" | "reply";
-            /** @description Of a `reply`: what the person wrote. */
-            reason: string | null;
-            /** @description The message that opts out. */
-            messageId: string | null;
-            /** @description The account that got this message. */
-            accountId: string | null;
-            /** Format: date-time */
-            createdAt: string;
+        CreateTemplateDto: {
+            /** @example Welcome */
+            name: string;
+            message: components["schemas"]["CampaignMessageDto"];
         };
         /**
          * @example {
-         *       "to": "+6281234567890",
-         *       "reason": "asked by phone"
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "name": "name",
+         *       "version": 1,
+         *       "message": {},
+         *       "requiredVariables": [
+         *         "requiredVariables"
+         *       ],
+         *       "createdAt": "2026-11-25T10:00:00.000Z",
+         *       "updatedAt": "2026-11-25T10:00:00.000Z"
          *     }
          */
-        AddSuppressionDto: {
+        TemplateResponse: {
+            id: string;
+            name: string;
+            /** @description The number of the newest version, from 1. */
+            version: number;
+            message: {
+                [key: string]: unknown;
+            };
+            /** @description The variables that every recipient needs: those without a fallback. */
+            requiredVariables: string[];
+            /** Format: date-time */
+            createdAt: string;
             /**
-             * @description The phone number of the person in any usual notation, or the id of a hidden number (`…@lid`).
-             * @example +6281234567890
+             * Format: date-time
+             * @description When the newest version was made.
              */
-            to: string;
-            /** @example asked by phone */
-            reason?: string | null;
+            updatedAt: string;
+        };
+        /** @example {} */
+        UpdateTemplateDto: {
+            name?: string | null;
+            message?: components["schemas"]["CampaignMessageDto"] | null;
+        };
+        /**
+         * @example {
+         *       "version": 1,
+         *       "message": {},
+         *       "createdAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        TemplateVersionResponse: {
+            version: number;
+            message: {
+                [key: string]: unknown;
+            };
+            /** Format: date-time */
+            createdAt: string;
         };
         /**
          * @example {
@@ -5559,7 +6121,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_type_unsupported" | "campaign.list_unreadable" | "campaign.list_without_header" | "campaign.no_recipients" | "campaign.not_found" | "campaign.recipient_not_found" | "campaign.status_conflict" | "campaign.too_many_loads" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "suppression.not_found" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_type_unsupported" | "campaign.list_unreadable" | "campaign.list_without_header" | "campaign.never_allowed" | "campaign.no_recipients" | "campaign.not_found" | "campaign.recipient_not_found" | "campaign.status_conflict" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "template.not_found" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -6181,6 +6743,24 @@ export interface components {
          *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
          *
          *     `workspace.message_limit`: The workspace has reached its limit of … messages per minute. Try again in the next minute, or let the admin raise limits.messagesPerMinute.
+         */
+        "rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "rate_limit.exceeded" | "workspace.too_much_unread" | "workspace.message_limit";
+                };
+            };
+        };
+        /**
+         * @description `rate_limit.exceeded`: This API key has made too many requests. Wait 12 s, then try again (see Retry-After).
+         *
+         *     `workspace.too_much_unread`: The open requests of this workspace (or of the admin key) and their unread answers hold more than 32 MB. Read or close the open answers, then try again. An operator can raise UNREAD_MB_PER_WORKSPACE.
+         *
+         *     `workspace.message_limit`: The workspace has reached its limit of … messages per minute. Try again in the next minute, or let the admin raise limits.messagesPerMinute.
          *
          *     `media.too_many_downloads`: This workspace is downloading … media URLs, the limit. Wait until some have ended, upload the files with POST /media instead, or raise MEDIA_DOWNLOADS_PER_WORKSPACE.
          *
@@ -6224,6 +6804,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "request.conflict" | "account.cold_not_paused";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `account.none_ready`: No account of this workspace is ready to send. Connect an account, or set accountId: then the message waits for that account.
+         */
+        "request.conflict-account.none_ready": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "account.none_ready";
                 };
             };
         };
@@ -6452,16 +7048,36 @@ export interface components {
          *
          *     `campaign.status_conflict`: The campaign is …, so it cannot be …. undefined
          *
-         *     `campaign.no_recipients`: The campaign has no recipients. Upload a list first: POST /campaigns/:id/recipients.
+         *     `campaign.never_allowed`: No moment is inside these times in all 11 time zones of RU. Use longer windows or shorter quiet hours, or set timeZone to one zone for everybody, for example Europe/Moscow.
          */
-        "request.conflict-campaign.status_conflict-campaign.no_recipients": {
+        "request.conflict-campaign.status_conflict-campaign.never_allowed": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "request.conflict" | "campaign.status_conflict" | "campaign.no_recipients";
+                    code: "request.conflict" | "campaign.status_conflict" | "campaign.never_allowed";
+                };
+            };
+        };
+        /**
+         * @description `request.conflict`: A resource that this request refers to was deleted at the same moment. Look up the resources of the request, then try again.
+         *
+         *     `campaign.status_conflict`: The campaign is …, so it cannot be …. undefined
+         *
+         *     `campaign.no_recipients`: The campaign has no recipients. Upload a list first: POST /campaigns/:id/recipients.
+         *
+         *     `campaign.never_allowed`: No moment is inside these times in all 11 time zones of RU. Use longer windows or shorter quiet hours, or set timeZone to one zone for everybody, for example Europe/Moscow.
+         */
+        "request.conflict-campaign.status_conflict-campaign.no_recipients-campaign.never_allowed": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "request.conflict" | "campaign.status_conflict" | "campaign.no_recipients" | "campaign.never_allowed";
                 };
             };
         };
@@ -7161,24 +7777,6 @@ export interface components {
          *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
          *
          *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
-         */
-        "workspace.not_found-account.not_found-media.not_found": {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {unknown} */
-                    code: "workspace.not_found" | "account.not_found" | "media.not_found";
-                };
-            };
-        };
-        /**
-         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
-         *
-         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
-         *
-         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
          *
          *     `message.not_found`: This workspace has no message ….
          */
@@ -7249,17 +7847,15 @@ export interface components {
          *     `campaign.not_found`: This workspace has no campaign …. GET /campaigns lists its campaigns.
          *
          *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
-         *
-         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
          */
-        "workspace.not_found-campaign.not_found-account.not_found-media.not_found": {
+        "workspace.not_found-campaign.not_found-account.not_found": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "workspace.not_found" | "campaign.not_found" | "account.not_found" | "media.not_found";
+                    code: "workspace.not_found" | "campaign.not_found" | "account.not_found";
                 };
             };
         };
@@ -7278,6 +7874,28 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "campaign.not_found" | "campaign.recipient_not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `campaign.not_found`: This workspace has no campaign …. GET /campaigns lists its campaigns.
+         *
+         *     `template.not_found`: This workspace has no template …. GET /templates lists its templates.
+         *
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
+         *
+         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
+         */
+        "workspace.not_found-campaign.not_found-template.not_found-account.not_found-media.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "campaign.not_found" | "template.not_found" | "account.not_found" | "media.not_found";
                 };
             };
         };
@@ -7352,16 +7970,54 @@ export interface components {
         /**
          * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
          *
-         *     `suppression.not_found`: This workspace has no suppression …. GET /suppressions lists its suppressions.
+         *     `template.not_found`: This workspace has no template …. GET /templates lists its templates.
          */
-        "workspace.not_found-suppression.not_found": {
+        "workspace.not_found-template.not_found": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
-                    code: "workspace.not_found" | "suppression.not_found";
+                    code: "workspace.not_found" | "template.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `template.not_found`: This workspace has no template …. GET /templates lists its templates.
+         *
+         *     `account.not_found`: This workspace has no account …. GET /accounts lists its accounts.
+         *
+         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
+         */
+        "workspace.not_found-template.not_found-account.not_found-media.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "template.not_found" | "account.not_found" | "media.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `template.not_found`: This workspace has no template …. GET /templates lists its templates.
+         *
+         *     `media.not_found`: This workspace has no media …. Upload the file with POST /media.
+         */
+        "workspace.not_found-template.not_found-media.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "template.not_found" | "media.not_found";
                 };
             };
         };
@@ -9365,7 +10021,42 @@ export interface operations {
                      *             "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21"
                      *           ],
                      *           "message": {},
+                     *           "variants": [
+                     *             {
+                     *               "variant": "variant",
+                     *               "share": 1,
+                     *               "message": {}
+                     *             }
+                     *           ],
+                     *           "templateId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "templateVersion": 1,
                      *           "country": "country",
+                     *           "pacing": {
+                     *             "gapSeconds": {
+                     *               "from": 45,
+                     *               "to": 60
+                     *             }
+                     *           },
+                     *           "safety": {},
+                     *           "windows": [
+                     *             {
+                     *               "days": [
+                     *                 "mon",
+                     *                 "tue",
+                     *                 "wed",
+                     *                 "thu",
+                     *                 "fri"
+                     *               ],
+                     *               "from": "09:00",
+                     *               "to": "17:00"
+                     *             }
+                     *           ],
+                     *           "quietHours": {
+                     *             "from": "21:00",
+                     *             "to": "08:00"
+                     *           },
+                     *           "notWithinDays": 1,
+                     *           "timeZone": "timeZone",
                      *           "counts": {
                      *             "total": 1,
                      *             "queued": 1,
@@ -9435,7 +10126,7 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
-            404: components["responses"]["workspace.not_found-account.not_found-media.not_found"];
+            404: components["responses"]["workspace.not_found-template.not_found-account.not_found-media.not_found"];
             409: components["responses"]["request.conflict"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
@@ -9541,8 +10232,8 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
-            404: components["responses"]["workspace.not_found-campaign.not_found-account.not_found-media.not_found"];
-            409: components["responses"]["request.conflict-campaign.status_conflict"];
+            404: components["responses"]["workspace.not_found-campaign.not_found-template.not_found-account.not_found-media.not_found"];
+            409: components["responses"]["request.conflict-campaign.status_conflict-campaign.never_allowed"];
             413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
             415: components["responses"]["request.unsupported_media_type"];
             422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible"];
@@ -9584,6 +10275,7 @@ export interface operations {
                      *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
                      *           "to": "6281234567890",
                      *           "variables": {},
+                     *           "variant": "variant",
                      *           "status": "cancelled",
                      *           "error": {
                      *             "code": "code",
@@ -9809,6 +10501,113 @@ export interface operations {
             503: components["responses"]["service.unavailable"];
         };
     };
+    "campaigns.preflight": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PreflightResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            409: components["responses"]["request.conflict"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.stats": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CampaignStatsResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "campaigns.test": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TestCampaignDto"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MessageResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-campaign.not_found-account.not_found"];
+            409: components["responses"]["request.conflict-account.none_ready"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-workspace.message_limit"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
     "campaigns.start": {
         parameters: {
             query?: {
@@ -9837,7 +10636,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-campaign.not_found"];
-            409: components["responses"]["request.conflict-campaign.status_conflict-campaign.no_recipients"];
+            409: components["responses"]["request.conflict-campaign.status_conflict-campaign.no_recipients-campaign.never_allowed"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
@@ -9909,7 +10708,7 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
             404: components["responses"]["workspace.not_found-campaign.not_found"];
-            409: components["responses"]["request.conflict-campaign.status_conflict"];
+            409: components["responses"]["request.conflict-campaign.status_conflict-campaign.never_allowed"];
             413: components["responses"]["request.too_large"];
             415: components["responses"]["request.unsupported_media_type"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
@@ -10019,15 +10818,13 @@ export interface operations {
             503: components["responses"]["service.unavailable"];
         };
     };
-    "suppressions.list": {
+    "templates.list": {
         parameters: {
             query?: {
                 /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
                 /** @description The maximum number of items, 1 to 200. */
                 limit?: number;
-                /** @description Only this person, in any form of the number. */
-                to?: string;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
@@ -10048,20 +10845,21 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
-                     *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
-                     *           "to": "6281234567890",
-                     *           "source": "import",
-                     *           "reason": "reason",
-                     *           "messageId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
-                     *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
-                     *           "createdAt": "2026-11-25T10:00:00.000Z"
+                     *           "name": "name",
+                     *           "version": 1,
+                     *           "message": {},
+                     *           "requiredVariables": [
+                     *             "requiredVariables"
+                     *           ],
+                     *           "createdAt": "2026-11-25T10:00:00.000Z",
+                     *           "updatedAt": "2026-11-25T10:00:00.000Z"
                      *         }
                      *       ],
                      *       "nextCursor": "nextCursor"
                      *     }
                      */
                     "application/json": {
-                        items: components["schemas"]["SuppressionResponse"][];
+                        items: components["schemas"]["TemplateResponse"][];
                         /** @description The `cursor` of the next page; null at the end. */
                         nextCursor: string | null;
                     };
@@ -10076,7 +10874,7 @@ export interface operations {
             503: components["responses"]["service.unavailable"];
         };
     };
-    "suppressions.add": {
+    "templates.create": {
         parameters: {
             query?: {
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
@@ -10088,9 +10886,46 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["AddSuppressionDto"];
+                "application/json": components["schemas"]["CreateTemplateDto"];
             };
         };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TemplateResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-media.not_found"];
+            409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
+            415: components["responses"]["request.unsupported_media_type"];
+            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-media.too_many_downloads-media.too_many_conversions"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable-media.converter_missing"];
+        };
+    };
+    "templates.get": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
         responses: {
             /** @description OK */
             200: {
@@ -10098,22 +10933,19 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["SuppressionResponse"];
+                    "application/json": components["schemas"]["TemplateResponse"];
                 };
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
-            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
-            404: components["responses"]["workspace.not_found"];
-            409: components["responses"]["request.conflict"];
-            413: components["responses"]["request.too_large"];
-            415: components["responses"]["request.unsupported_media_type"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-template.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
     };
-    "suppressions.remove": {
+    "templates.delete": {
         parameters: {
             query?: {
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
@@ -10138,93 +10970,29 @@ export interface operations {
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
-            404: components["responses"]["workspace.not_found-suppression.not_found"];
+            404: components["responses"]["workspace.not_found-template.not_found"];
             409: components["responses"]["request.conflict"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
         };
     };
-    "suppressions.import": {
+    "templates.update": {
         parameters: {
             query?: {
-                /** @description The column of the numbers, if its name is not a usual one. */
-                to?: string;
-                /** @description The sheet of an XLSX file. Default: the first visible one. */
-                sheet?: string;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
-            path?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
             cookie?: never;
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "recipients": [
-                 *         {
-                 *           "to": "+6281234567890",
-                 *           "reason": "asked by phone"
-                 *         }
-                 *       ]
-                 *     }
-                 */
-                "application/json": {
-                    recipients: {
-                        to: string;
-                        reason?: string;
-                    }[];
-                };
-                /**
-                 * @example {
-                 *       "recipients": [
-                 *         {
-                 *           "to": "+6281234567890",
-                 *           "reason": "asked by phone"
-                 *         }
-                 *       ]
-                 *     }
-                 */
-                "application/x-ndjson": {
-                    recipients: {
-                        to: string;
-                        reason?: string;
-                    }[];
-                };
-                /**
-                 * @example {
-                 *       "recipients": [
-                 *         {
-                 *           "to": "+6281234567890",
-                 *           "reason": "asked by phone"
-                 *         }
-                 *       ]
-                 *     }
-                 */
-                "text/csv": {
-                    recipients: {
-                        to: string;
-                        reason?: string;
-                    }[];
-                };
-                /**
-                 * @example {
-                 *       "recipients": [
-                 *         {
-                 *           "to": "+6281234567890",
-                 *           "reason": "asked by phone"
-                 *         }
-                 *       ]
-                 *     }
-                 */
-                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {
-                    recipients: {
-                        to: string;
-                        reason?: string;
-                    }[];
-                };
+                "application/json": components["schemas"]["UpdateTemplateDto"];
             };
         };
         responses: {
@@ -10234,48 +11002,70 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["LoadResponse"];
+                    "application/json": components["schemas"]["TemplateResponse"];
                 };
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
-            404: components["responses"]["workspace.not_found"];
+            404: components["responses"]["workspace.not_found-template.not_found-media.not_found"];
             409: components["responses"]["request.conflict"];
-            413: components["responses"]["request.too_large"];
-            415: components["responses"]["request.unsupported_media_type-campaign.list_type_unsupported"];
-            422: components["responses"]["campaign.list_column_twice-campaign.list_column_unknown-campaign.list_empty-campaign.list_number_column-campaign.list_too_large-campaign.list_unreadable-campaign.list_without_header"];
-            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            413: components["responses"]["request.too_large-media.too_large-workspace.storage_limit"];
+            415: components["responses"]["request.unsupported_media_type"];
+            422: components["responses"]["message.content_mismatch-media.url_unavailable-media.empty-media.type_mismatch-media.type_refused-media.not_convertible"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread-media.too_many_downloads-media.too_many_conversions"];
             500: components["responses"]["internal.error"];
-            503: components["responses"]["service.unavailable"];
+            503: components["responses"]["service.unavailable-media.storage_unavailable-media.converter_missing"];
         };
     };
-    "suppressions.export": {
+    "templates.versions": {
         parameters: {
             query?: {
+                /** @description The `nextCursor` of the previous page. */
+                cursor?: string;
+                /** @description The maximum number of items, 1 to 200. */
+                limit?: number;
                 /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
                 workspaceId?: components["parameters"]["WorkspaceId"];
             };
             header?: never;
-            path?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The suppressions. */
+            /** @description OK */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    /** @example text */
-                    "text/csv": string;
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "version": 1,
+                     *           "message": {},
+                     *           "createdAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["TemplateVersionResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
                 };
             };
             400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.other_workspace"];
-            404: components["responses"]["workspace.not_found"];
+            404: components["responses"]["workspace.not_found-template.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];

@@ -4,6 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { Problem } from '../../platform/errors/problem.js';
+import { zoneKeyOf } from '../sending-windows.js';
 import { variableKey } from '../template.js';
 import type { FromThread, PreparedLines, ThreadOptions, ToThread } from './list-thread.js';
 import type { InvalidLine, ListRow, ValidLine } from './list-rows.js';
@@ -55,6 +56,7 @@ function prepared(header: readonly string[], rows: ListRow[]): PreparedLines {
     ids: [],
     persons: [],
     recipients: [],
+    zones: [],
     variables: [],
     invalid: [],
   };
@@ -70,6 +72,7 @@ function prepared(header: readonly string[], rows: ListRow[]): PreparedLines {
     lines.ids.push(uuidv7({ random: random.subarray(16 * index, 16 * index + 16), seq: sequence }));
     lines.persons.push(line.person);
     lines.recipients.push(line.to);
+    lines.zones.push(zoneKeyOf(line.to));
     lines.variables.push(JSON.stringify(line.variables));
   });
   return lines;

@@ -18,6 +18,8 @@ export interface PreparedLines {
   ids: string[];
   persons: string[];
   recipients: string[];
+  /** The clocks of the recipients: see sending-windows.ts. */
+  zones: string[];
   /** JSON objects. */
   variables: string[];
   invalid: InvalidLine[];
