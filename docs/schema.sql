@@ -209,6 +209,7 @@ create table campaign_recipients (
   variables jsonb not null default '{}'::jsonb,
   account_id uuid,
   is_dealt boolean not null default false,
+  replied_at timestamp with time zone,
   zone text not null default 'ZZ'::text,
   variant text,
   constraint campaign_recipients_campaign_id_fkey FOREIGN KEY (campaign_id) REFERENCES campaigns(id) ON DELETE CASCADE,

@@ -1037,6 +1037,92 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/suppressions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the suppressions, newest first.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["suppressions.list"];
+        put?: never;
+        /**
+         * Suppresses a person for all accounts of the workspace, and cancels the campaign messages that wait for the person. Whoever is
+         *     suppressed already stays as before.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["suppressions.add"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suppressions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Lets a person get campaigns again. Messages that were cancelled stay cancelled.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        delete: operations["suppressions.remove"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suppressions/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Suppresses the persons of a list of any size: JSON, NDJSON (`application/x-ndjson`), CSV (`text/csv`) with a header, or XLSX. The
+         *     column `reason` is kept. The same list again adds nothing. An import publishes no events.
+         * @description Needs a key with the role sender or more, or the admin key.
+         */
+        post: operations["suppressions.import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suppressions/export.csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All suppressions as CSV. `POST /suppressions/import` takes the file.
+         * @description Needs a key with the role viewer or more, or the admin key.
+         */
+        get: operations["suppressions.export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/templates": {
         parameters: {
             query?: never;
@@ -4218,6 +4304,7 @@ export interface components {
          *       "invalid": 1,
          *       "duplicate": 1,
          *       "missingVariable": 1,
+         *       "suppressed": 1,
          *       "receivedRecently": 1,
          *       "neverAllowed": 1
          *     }
@@ -4229,6 +4316,8 @@ export interface components {
             duplicate: number;
             /** @description Recipients without a variable that the message needs, because the message changed after the upload. */
             missingVariable: number;
+            /** @description Who has opted out, or must get no campaigns for another reason. */
+            suppressed: number;
             /** @description Persons who got a message of another campaign within `notWithinDays` of the campaign. */
             receivedRecently: number;
             /** @description Recipients in countries where no moment is inside the sending times. */
@@ -4301,6 +4390,7 @@ export interface components {
          *         "invalid": 1,
          *         "duplicate": 1,
          *         "missingVariable": 1,
+         *         "suppressed": 1,
          *         "receivedRecently": 1,
          *         "neverAllowed": 1
          *       },
@@ -4463,6 +4553,52 @@ export interface components {
              * @enum {string|null}
              */
             which?: "all" | "failed" | "pending" | null;
+        };
+        /**
+         * @example {
+         *       "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "to": "6281234567890",
+         *       "source": "import",
+         *       "reason": "reason",
+         *       "messageId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+         *       "createdAt": "2026-11-25T10:00:00.000Z"
+         *     }
+         */
+        SuppressionResponse: {
+            id: string;
+            workspaceId: string;
+            /** @description The digits of the phone number with country code, or the id of a hidden number. */
+            to: string;
+            /**
+             * @description `manual`: by `POST /suppressions`. `import`: from a list. `reply`: the person has opted out.
+             * @enum {string}
+             */
+            source: "import" | "manual" | "reply";
+            /** @description Of a `reply`: what the person wrote. */
+            reason: string | null;
+            /** @description The message that opts out. */
+            messageId: string | null;
+            /** @description The account that got this message. */
+            accountId: string | null;
+            /** Format: date-time */
+            createdAt: string;
+        };
+        /**
+         * @example {
+         *       "to": "+6281234567890",
+         *       "reason": "asked by phone"
+         *     }
+         */
+        AddSuppressionDto: {
+            /**
+             * @description The phone number of the person in any usual notation, or the id of a hidden number (`…@lid`).
+             * @example +6281234567890
+             */
+            to: string;
+            /** @example asked by phone */
+            reason?: string | null;
         };
         /**
          * @example {
@@ -6121,7 +6257,7 @@ export interface components {
          * @description Every code that an error can have.
          * @enum {string}
          */
-        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_type_unsupported" | "campaign.list_unreadable" | "campaign.list_without_header" | "campaign.never_allowed" | "campaign.no_recipients" | "campaign.not_found" | "campaign.recipient_not_found" | "campaign.status_conflict" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "template.not_found" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
+        ErrorCode: "account.cold_not_paused" | "account.logout_not_confirmed" | "account.no_pairing_code" | "account.no_qr" | "account.none_ready" | "account.not_found" | "account.not_ready" | "account.not_sandbox" | "account.session_not_portable" | "account.too_many_number_checks" | "account.too_many_watches" | "account.web_incompatible" | "api_key.expired" | "api_key.in_use" | "api_key.limit_reached" | "api_key.not_found" | "api_key.rotated" | "api_key.too_wide" | "auth.insufficient_role" | "auth.invalid_key" | "auth.key_in_url" | "auth.other_workspace" | "auth.required" | "campaign.list_column_twice" | "campaign.list_column_unknown" | "campaign.list_empty" | "campaign.list_number_column" | "campaign.list_too_large" | "campaign.list_type_unsupported" | "campaign.list_unreadable" | "campaign.list_without_header" | "campaign.never_allowed" | "campaign.no_recipients" | "campaign.not_found" | "campaign.recipient_not_found" | "campaign.status_conflict" | "campaign.too_many_loads" | "chat.cannot_pin" | "chat.no_presence" | "chat.not_found" | "contact.no_picture" | "contact.not_found" | "contact.picture_too_large" | "events.invalid_cursor" | "events.too_many_streams" | "group.invite_invalid" | "group.no_picture" | "group.not_admin" | "group.not_found" | "group.not_member" | "group.refused" | "idempotency.in_progress" | "idempotency.mismatch" | "instance.answer_lost" | "instance.none_available" | "instance.not_available" | "instance.not_found" | "instance.refused" | "instance.unreachable" | "internal.error" | "media.blob_missing" | "media.converter_missing" | "media.empty" | "media.in_use" | "media.malformed_upload" | "media.not_convertible" | "media.not_downloaded" | "media.not_found" | "media.range_not_satisfiable" | "media.storage_unavailable" | "media.too_large" | "media.too_many_conversions" | "media.too_many_downloads" | "media.type_mismatch" | "media.type_refused" | "media.unavailable" | "media.unsupported_upload" | "media.url_unavailable" | "message.already_sending" | "message.cannot_edit" | "message.cannot_post" | "message.cannot_react" | "message.cannot_read" | "message.cannot_revoke" | "message.content_mismatch" | "message.no_media" | "message.not_found" | "message.not_incoming" | "message.not_outgoing" | "message.not_resendable" | "message.not_sent" | "message.too_many_waits" | "number.invalid" | "queue.not_found" | "rate_limit.exceeded" | "request.conflict" | "request.headers_too_large" | "request.malformed" | "request.timeout" | "request.too_large" | "request.unsupported_media_type" | "route.not_found" | "sandbox.broken" | "sandbox.off" | "sandbox.phone_not_found" | "sandbox.refused" | "sandbox.unreachable" | "server.exists" | "server.has_accounts" | "server.has_live_instances" | "server.not_found" | "service.not_ready" | "service.unavailable" | "suppression.not_found" | "template.not_found" | "url.address_not_public" | "url.not_usable" | "validation.failed" | "web_version.not_kept" | "webhook.delivery_not_found" | "webhook.limit_reached" | "webhook.not_found" | "webhook.too_many_tests" | "whatsapp.no_answer" | "whatsapp.number_checks_paused" | "workspace.account_limit" | "workspace.message_limit" | "workspace.not_found" | "workspace.storage_limit" | "workspace.too_much_unread";
         /** @description The body of every error (RFC 9457). */
         Problem: {
             type: string;
@@ -7964,6 +8100,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {unknown} */
                     code: "workspace.not_found" | "message.not_found" | "account.not_found" | "instance.not_found";
+                };
+            };
+        };
+        /**
+         * @description `workspace.not_found`: There is no workspace …. GET …/workspaces lists them.
+         *
+         *     `suppression.not_found`: This workspace has no suppression …. GET /suppressions lists its suppressions.
+         */
+        "workspace.not_found-suppression.not_found": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {unknown} */
+                    code: "workspace.not_found" | "suppression.not_found";
                 };
             };
         };
@@ -10813,6 +10965,268 @@ export interface operations {
             401: components["responses"]["auth.required-auth.invalid_key"];
             403: components["responses"]["auth.other_workspace"];
             404: components["responses"]["workspace.not_found-campaign.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "suppressions.list": {
+        parameters: {
+            query?: {
+                /** @description The `nextCursor` of the previous page. */
+                cursor?: string;
+                /** @description The maximum number of items, 1 to 200. */
+                limit?: number;
+                /** @description Only this person, in any form of the number. */
+                to?: string;
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "workspaceId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "to": "6281234567890",
+                     *           "source": "import",
+                     *           "reason": "reason",
+                     *           "messageId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "accountId": "019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21",
+                     *           "createdAt": "2026-11-25T10:00:00.000Z"
+                     *         }
+                     *       ],
+                     *       "nextCursor": "nextCursor"
+                     *     }
+                     */
+                    "application/json": {
+                        items: components["schemas"]["SuppressionResponse"][];
+                        /** @description The `cursor` of the next page; null at the end. */
+                        nextCursor: string | null;
+                    };
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "suppressions.add": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AddSuppressionDto"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuppressionResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "suppressions.remove": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path: {
+                /** @example 019aa6e2-5b1c-7c3e-9a41-0d3f5e7b9c21 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found-suppression.not_found"];
+            409: components["responses"]["request.conflict"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "suppressions.import": {
+        parameters: {
+            query?: {
+                /** @description The column of the numbers, if its name is not a usual one. */
+                to?: string;
+                /** @description The sheet of an XLSX file. Default: the first visible one. */
+                sheet?: string;
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "reason": "asked by phone"
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/json": {
+                    recipients: {
+                        to: string;
+                        reason?: string;
+                    }[];
+                };
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "reason": "asked by phone"
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/x-ndjson": {
+                    recipients: {
+                        to: string;
+                        reason?: string;
+                    }[];
+                };
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "reason": "asked by phone"
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "text/csv": {
+                    recipients: {
+                        to: string;
+                        reason?: string;
+                    }[];
+                };
+                /**
+                 * @example {
+                 *       "recipients": [
+                 *         {
+                 *           "to": "+6281234567890",
+                 *           "reason": "asked by phone"
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {
+                    recipients: {
+                        to: string;
+                        reason?: string;
+                    }[];
+                };
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoadResponse"];
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.insufficient_role-auth.other_workspace"];
+            404: components["responses"]["workspace.not_found"];
+            409: components["responses"]["request.conflict"];
+            413: components["responses"]["request.too_large"];
+            415: components["responses"]["request.unsupported_media_type-campaign.list_type_unsupported"];
+            422: components["responses"]["campaign.list_column_twice-campaign.list_column_unknown-campaign.list_empty-campaign.list_number_column-campaign.list_too_large-campaign.list_unreadable-campaign.list_without_header"];
+            429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
+            500: components["responses"]["internal.error"];
+            503: components["responses"]["service.unavailable"];
+        };
+    };
+    "suppressions.export": {
+        parameters: {
+            query?: {
+                /** @description Only for the admin key: the workspace that it acts in. Every other key belongs to one workspace, and may name no other. */
+                workspaceId?: components["parameters"]["WorkspaceId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The suppressions. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example text */
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["auth.key_in_url-request.malformed-validation.failed"];
+            401: components["responses"]["auth.required-auth.invalid_key"];
+            403: components["responses"]["auth.other_workspace"];
+            404: components["responses"]["workspace.not_found"];
             429: components["responses"]["rate_limit.exceeded-workspace.too_much_unread"];
             500: components["responses"]["internal.error"];
             503: components["responses"]["service.unavailable"];
