@@ -25,7 +25,6 @@ export interface TemplateVersion {
 }
 
 const columns = `t.id, t.name, t.version, v.message, t.created_at as "createdAt", v.created_at as "updatedAt"`;
-const tables = `message_templates t join message_template_versions v on v.template_id = t.id and v.version = t.version`;
 
 /** The stored templates of workspaces. A new text is a new version, so that a campaign can always show what it has sent. */
 @Injectable()
@@ -45,7 +44,7 @@ export class TemplatesService {
   /** @throws TemplateNotFound, also for a template of another workspace */
   async get(workspaceId: string, id: string): Promise<StoredTemplate> {
     const [found] = await this.database.query<StoredTemplate[]>(
-      `select ${columns} from ${tables} where t.id = $1 and t.workspace_id = $2`,
+      `select ${columns} from message_templates t join message_template_versions v on v.template_id = t.id and v.version = t.version where t.id = $1 and t.workspace_id = $2`,
       [id, workspaceId],
     );
     if (!found) throw new TemplateNotFound(id);
@@ -55,7 +54,7 @@ export class TemplatesService {
   /** Templates, newest first: one more than `limit` if there are more. */
   async list(workspaceId: string, { limit, cursor }: PageQuery): Promise<StoredTemplate[]> {
     return this.database.query(
-      `select ${columns} from ${tables} where t.workspace_id = $1 and ($2::uuid is null or t.id < $2)
+      `select ${columns} from message_templates t join message_template_versions v on v.template_id = t.id and v.version = t.version where t.workspace_id = $1 and ($2::uuid is null or t.id < $2)
        order by t.id desc limit $3`,
       [workspaceId, cursor ?? null, limit + 1],
     );

@@ -93,7 +93,7 @@ describe('the nasty requests', () => {
     const requests = nastyRequests((path) => path, share);
     const found = new Set<string>();
     // The first round has all routes.
-    for (let number = 0; number < 200; number += 1) {
+    for (let number = 0; number < 400; number += 1) {
       const { method, path, body } = requests.next().value;
       if (body === undefined) continue;
       found.add(`${method} ${path}`);

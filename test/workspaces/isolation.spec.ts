@@ -49,7 +49,7 @@ function requestOf<Result>(workspaceId: string, work: () => Promise<Result>): Pr
 /** One row in every table of a workspace. */
 async function fill(workspaceId: string): Promise<void> {
   const accountId = uuidv7();
-  const [blobId, webhookId, campaignId] = [uuidv7(), uuidv7(), uuidv7()];
+  const [blobId, webhookId, campaignId, templateId] = [uuidv7(), uuidv7(), uuidv7(), uuidv7()];
   const statements: [text: string, values: unknown[]][] = [
     ['insert into workspaces (id, name) values ($1::uuid, ($1::uuid)::text)', [workspaceId]],
     [
@@ -138,6 +138,18 @@ async function fill(workspaceId: string): Promise<void> {
       `insert into campaign_invalid_lines (campaign_id, workspace_id, line, fingerprint, "column", reason, value, fields)
        values ($1, $2, 2, 'f', 'to', 'r', 'x', '[]')`,
       [campaignId, workspaceId],
+    ],
+    [
+      `insert into campaign_zones (campaign_id, workspace_id, zone) values ($1, $2, 'ID')`,
+      [campaignId, workspaceId],
+    ],
+    [
+      `insert into message_templates (id, workspace_id, name) values ($1, $2, 't')`,
+      [templateId, workspaceId],
+    ],
+    [
+      `insert into message_template_versions (template_id, workspace_id, version, message) values ($1, $2, 1, '{}')`,
+      [templateId, workspaceId],
     ],
     [
       `insert into suppressions (id, workspace_id, person, address, source) values (gen_random_uuid(), $1, 'x', 'x', 'manual')`,
