@@ -272,6 +272,14 @@ export class CampaignsService {
     return this.get(workspaceId, id);
   }
 
+  /** Whether any campaign runs or waits for its start: most of the time none does. */
+  async hasActive(): Promise<boolean> {
+    const found = await this.database.query<unknown[]>(
+      `(select 1 from campaigns where status = 'running' limit 1) union all (select 1 from campaigns where status = 'scheduled' limit 1)`,
+    );
+    return found.length > 0;
+  }
+
   /** Starts the scheduled campaigns whose time has come. */
   async startDue(): Promise<void> {
     await this.database.query(

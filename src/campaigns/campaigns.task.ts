@@ -16,6 +16,7 @@ export class DealingTask implements ScheduledTask {
   ) {}
 
   async run(): Promise<void> {
+    if (!(await this.campaigns.hasActive())) return;
     await this.campaigns.startDue();
     await this.dealing.deal();
   }
