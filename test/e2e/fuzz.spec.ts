@@ -94,7 +94,10 @@ it(
     expect(await memory()).toBeLessThan(before.memory + maxGrowthBytes);
     // A run that only meets closed doors proves nothing.
     expect([...statuses.keys()].sort()).toEqual(expect.arrayContaining([200, 400, 401, 403, 404]));
-    expect([201, 202, 204].some((status) => statuses.has(status)), 'something was changed').toBe(true);
+    expect(
+      [201, 202, 204].some((status) => statuses.has(status)),
+      'something was changed',
+    ).toBe(true);
     const grown = ((await memory()) - before.memory) / 2 ** 20;
     process.stdout.write(
       `${count} requests, seed ${seed}: ${[...statuses]
