@@ -60,6 +60,8 @@ export async function run({ rows, log }) {
     const copySeconds = await copy(stack.env.DATABASE_URL, large);
     log(`copied in ${copySeconds.toFixed(1)} s`);
 
+    const preflightMs = await act(large, 'preflight');
+
     const costOf = async (/** @type {string} */ id) => {
       const from = (await readLedger(sandbox)).at(-1)?.seq ?? 0;
       const before = sum(Object.values(await cpuTimes(stack)));
@@ -105,6 +107,7 @@ export async function run({ rows, log }) {
       again,
       copySeconds,
       memoryMb: grown,
+      preflightMs,
       few,
       many,
       pauseMs,
@@ -123,6 +126,7 @@ export async function run({ rows, log }) {
           value: `${again.seconds.toFixed(1)} (${first.seconds.toFixed(1)}); ${again.accepted}`,
           target: '<= the first time; 0',
         },
+        { what: `preflight of ${rows}, s`, value: (preflightMs / 1000).toFixed(1), target: '<= 10' },
         {
           what: `processor ms for a message of ${rows} recipients, against ${phoneCount}`,
           value: `${(many.ms / few.ms).toFixed(2)} (${many.ms.toFixed(1)} and ${few.ms.toFixed(1)}; ${many.perSecond.toFixed(0)}/s and ${few.perSecond.toFixed(0)}/s)`,

@@ -37,6 +37,8 @@ export type ToThread = { kind: 'bytes'; bytes: Uint8Array | null } | { kind: 'ne
 
 /** The memory of a thread, in megabytes. A list needs a few; the shared strings of an XLSX file need more. */
 const maxMegabytes = 192;
+/** The memory of its young objects, in megabytes: those of one part of a list. By default V8 takes several times as much. */
+const youngMegabytes = 12;
 
 /**
  * Reads a list in a thread of its own: most of the work for a list of a million lines is the reading of numbers, and the event loop is
@@ -46,7 +48,7 @@ const maxMegabytes = 192;
 export async function* readInThread(source: Readable, options: ThreadOptions): AsyncGenerator<PreparedLines> {
   const thread = new Worker(join(projectRoot, 'dist', 'src', 'campaigns', 'lists', 'list-thread.main.js'), {
     workerData: options,
-    resourceLimits: { maxOldGenerationSizeMb: maxMegabytes },
+    resourceLimits: { maxOldGenerationSizeMb: maxMegabytes, maxYoungGenerationSizeMb: youngMegabytes },
   });
   const say = (message: ToThread) => thread.postMessage(message);
   const chunks = source[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
