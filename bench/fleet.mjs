@@ -24,7 +24,7 @@ import { createStack } from '../setup/stack.mjs';
 
 /** What the sandbox counts. @typedef {{ accepted: number, duplicates: number, conflicts: number, maxInFlight: number }} SandboxStats */
 
-/** A line of the sandbox's ledger. @typedef {{ seq: number, at: string, from: string, text: string, duplicate: boolean }} LedgerLine */
+/** A line of the sandbox's ledger. @typedef {{ seq: number, at: string, from: string, to: string, text: string, duplicate: boolean }} LedgerLine */
 
 /** For workspaces of benchmarks: they measure Flotilla, not its limits. */
 export const noLimits = { maxAccounts: null, messagesPerMinute: null, maxStorageBytes: null };

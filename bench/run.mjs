@@ -30,6 +30,7 @@ const benchmarks = {
   lists: () => import('./lists.mjs'),
   media: () => import('./media.mjs'),
   campaigns: () => import('./campaigns.mjs'),
+  'campaign-chaos': () => import('./campaign-chaos.mjs'),
 };
 
 const { values, positionals } = parseArgs({
