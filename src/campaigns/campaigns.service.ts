@@ -246,6 +246,11 @@ export class CampaignsService {
           watchedFrom: () => 'now()',
         },
       );
+      // Nobody may be left to send to. Only a change of the counts makes a job, and only that job completes a campaign.
+      await manager.query(
+        `insert into campaign_changes (campaign_id, workspace_id, new_status, recipients) values ($1, $2, 'waiting', 0)`,
+        [id, workspaceId],
+      );
     });
     return this.get(workspaceId, id);
   }

@@ -336,3 +336,20 @@ it('warns of an account in its warm-up, and counts its budgets', async () => {
   expect(days).toBeGreaterThan(1);
   expect(days).toBeLessThan(2.1);
 });
+
+it('completes a campaign that was paused when its last message had been sent', async () => {
+  const id = await runningCampaign([icelander(901), icelander(902)]);
+  await dealing.deal();
+  await sendAll(id);
+  await campaigns.pause(workspaceId, id);
+  const stats = context.get(CampaignStatsService);
+  await stats.update(id);
+  expect((await campaigns.get(workspaceId, id)).status).toBe('paused');
+  await campaigns.resume(workspaceId, id, { which: 'pending' });
+  // Only a campaign with changes gets a job.
+  const changed = await database.query('select from campaign_changes where campaign_id = $1', [id]);
+  expect(changed.length).toBeGreaterThan(0);
+  await stats.update(id);
+  const { status, counts } = await campaigns.get(workspaceId, id);
+  expect([status, counts.sent, counts.waiting]).toEqual(['completed', 2, 0]);
+});
