@@ -1,4 +1,5 @@
 import type { RecipientRow } from './recipients.service.js';
+import { csvLine, harmless } from './lists/csv-text.js';
 import { variableKey } from './template.js';
 
 const ownColumns = [
@@ -28,34 +29,26 @@ export async function* reportCsv(
       const found = new Set(rows.flatMap(({ variables }) => Object.keys(variables)));
       const listed = header.map(variableKey).filter((name) => found.has(name));
       names = [...new Set([...listed, ...found])];
-      yield `\ufeff${csvLine([...ownColumns, ...names])}`;
+      yield `\ufeff${csvLine([...ownColumns, ...names].map(harmless))}`;
     }
     const variables = names;
     if (rows.length > 0)
       yield rows
         .map((row) =>
-          csvLine([
-            row.recipient,
-            row.status,
-            row.error_message ?? '',
-            row.account_id ?? '',
-            ...[row.sent_at, row.delivered_at, row.read_at, row.replied_at, row.failed_at].map(
-              (time) => time?.toISOString() ?? '',
-            ),
-            row.id,
-            ...variables.map((name) => row.variables[name] ?? ''),
-          ]),
+          csvLine(
+            [
+              row.recipient,
+              row.status,
+              row.error_message ?? '',
+              row.account_id ?? '',
+              ...[row.sent_at, row.delivered_at, row.read_at, row.replied_at, row.failed_at].map(
+                (time) => time?.toISOString() ?? '',
+              ),
+              row.id,
+              ...variables.map((name) => row.variables[name] ?? ''),
+            ].map(harmless),
+          ),
         )
         .join('');
   }
-}
-
-export function csvLine(values: readonly string[]): string {
-  return `${values.map(quoted).join(',')}\r\n`;
-}
-
-/** A value that a spreadsheet would run as a formula gets an apostrophe. */
-function quoted(value: string): string {
-  const harmless = /^[=@\t\r]|^[+-](?!\d+$)/.test(value) ? `'${value}` : value;
-  return /[",;\t\r\n]|^\s|\s$/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }

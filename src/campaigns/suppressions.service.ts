@@ -11,7 +11,7 @@ import { Turns } from '../platform/turns.js';
 import type { LoadResponse } from './campaigns.dto.js';
 import { type ListOptions, readList } from './lists/read-list.js';
 import { addInvalid } from './recipients.service.js';
-import { csvLine } from './report-csv.js';
+import { csvLine, harmless } from './lists/csv-text.js';
 import type { AddSuppressionDto, ListSuppressionsQuery, SuppressionSource } from './suppressions.dto.js';
 
 /** How many rows an export reads at once. */
@@ -185,7 +185,7 @@ export class SuppressionsService {
       const lines = page.map((row) =>
         csvLine([
           row.address,
-          row.reason ?? '',
+          harmless(row.reason ?? ''),
           row.source,
           row.created_at.toISOString(),
           row.account_id ?? '',

@@ -1,3 +1,4 @@
+import { csvLine, harmless } from './csv-text.js';
 import type { InvalidLine } from './list-rows.js';
 
 const reasonColumn = 'reason';
@@ -24,17 +25,4 @@ export async function* invalidCsv(
     const cells = own.map((_name, position) => values[position] ?? '');
     yield csvLine([...cells, harmless(column === null ? reason : `${column}: ${reason}`)]);
   }
-}
-
-function csvLine(values: readonly string[]): string {
-  return `${values.map(quoted).join(',')}\r\n`;
-}
-
-function quoted(value: string): string {
-  return /[",;\t\r\n]|^\s|\s$/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
-}
-
-/** Keeps a spreadsheet from running a text as a formula. The other columns are as their author wrote them. */
-function harmless(text: string): string {
-  return /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
 }
